@@ -1,1 +1,1 @@
-
+"""The intermediate representation: dims, types, constants, operators, graphs, and their text form."""

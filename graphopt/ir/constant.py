@@ -1,0 +1,244 @@
+"""Constants: typed, immutable tensors whose bytes may lie in a file or be computed only when they are written.
+
+A network's weights are most of its bytes, so a constant is one of
+  * an array in memory,
+  * a view of a memory-mapped file (ONNX layout: little-endian, C order, sub-byte types packed low bits first),
+  * a recipe: a function that makes the array when it is needed, and whose result is not kept,
+  * absent: only the digest is known (a graph parsed from text).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from graphopt.errors import GraphError
+from graphopt.ir.types import TensorType, dtype_of, static_size, string
+
+SMALL_BYTES = 1 << 16  # constants up to this size may be compared and hashed without thought
+_SAMPLES = 64  # bytes looked at in each of a few places for a cheap fingerprint
+
+
+class Recipe(Protocol):
+    """How to make an array on demand; called again whenever the array is needed and nobody holds it."""
+
+    def __call__(self) -> np.ndarray:
+        """The array, of the constant's dtype and shape."""
+
+
+class Constant:
+    """An immutable tensor. `type` has a static shape; `nbytes` is the length of its ONNX `raw_data`."""
+
+    __slots__ = (
+        "__weakref__",
+        "_array",
+        "_buffer",
+        "_digest",
+        "_fingerprint",
+        "_held",
+        "on_used",
+        "recipe",
+        "type",
+    )
+
+    def __init__(
+        self,
+        type: TensorType,  # noqa: A002  # the field's name everywhere in the IR
+        *,
+        array: np.ndarray | None = None,
+        buffer: memoryview | None = None,
+        recipe: Recipe | None = None,
+        digest: str | None = None,
+    ) -> None:
+        self.type = type
+        self.recipe = recipe
+        self.on_used: Callable[[], None] | None = None  # lets a mapped file's pages go after a large read
+        self._array = array
+        self._buffer = buffer
+        self._digest = digest
+        self._fingerprint: bytes | None = None
+        self._held: weakref.ref[np.ndarray] | None = None
+        if buffer is not None and buffer.nbytes != self.nbytes:
+            raise GraphError(
+                f"a constant of type {type} needs {self.nbytes} bytes, and {buffer.nbytes} are there"
+            )
+
+    @staticmethod
+    def of(value: np.ndarray | Sequence[object] | float | bool, like: TensorType | None = None) -> Constant:
+        """A constant holding a read-only copy-free view of `value` (as `like`'s dtype where given)."""
+        array = np.asarray(value, None if like is None else like.dtype.numpy)
+        if array.dtype.kind in "US":
+            array = array.astype(object)
+        array = array.view()
+        array.flags.writeable = False
+        return Constant(TensorType(dtype_of(array.dtype), array.shape), array=array)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The static shape."""
+        return self.type.static_shape
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return static_size(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Length in bytes as ONNX stores the elements; strings count their UTF-8 bytes."""
+        if self.type.dtype == string:
+            return sum(len(s if isinstance(s, bytes) else str(s).encode()) for s in self.array().ravel())
+        return (self.size * self.type.dtype.bits + 7) // 8
+
+    @property
+    def is_recipe(self) -> bool:
+        """Whether the array is made on demand."""
+        return self.recipe is not None
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether only the digest is known."""
+        return self._array is None and self._buffer is None and self.recipe is None
+
+    def array(self) -> np.ndarray:
+        """The elements, read-only.
+
+        Raises:
+            GraphError: the constant is absent.
+        """
+        if self._array is not None:
+            return self._array
+        held = self._held() if self._held is not None else None
+        if held is not None:
+            return held
+        if self._buffer is not None:
+            array = _unpack(self._buffer, self.type)
+        elif self.recipe is not None:
+            array = self.recipe()
+            if array.shape != self.shape or array.dtype != self.type.dtype.numpy:
+                raise GraphError(f"a recipe for {self.type} made {array.dtype}{list(array.shape)}")
+        else:
+            raise GraphError(f"a constant of type {self.type} is known only by its digest {self._digest}")
+        array = array.view()
+        array.flags.writeable = False
+        self._held = weakref.ref(array)
+        return array
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """The bytes of ONNX `raw_data`, in order, without a copy where possible."""
+        if self._buffer is not None:
+            yield self._buffer
+            if self.on_used is not None:
+                self.on_used()
+            return
+        yield _pack(self.array(), self.type)
+
+    def digest(self) -> str:
+        """SHA-256 over dtype, shape and bytes, in hex."""
+        if self._digest is None:
+            sha = hashlib.sha256(str(self.type).encode())
+            if self.type.dtype == string:
+                sha.update(repr(self.array().tolist()).encode())
+            else:
+                for chunk in self.chunks():
+                    sha.update(chunk)
+            self._digest = sha.hexdigest()
+        return self._digest
+
+    def fingerprint(self) -> bytes | None:
+        """A few bytes of the content, equal for equal constants; None where looking would cost a large recipe."""
+        if self._fingerprint is None:
+            if self.is_absent or self.type.dtype == string:
+                self._fingerprint = self.digest().encode()
+            elif self._array is None and self._buffer is None and self.nbytes > SMALL_BYTES:
+                return None
+            else:
+                data = memoryview(
+                    self._buffer if self._buffer is not None else _pack(self.array(), self.type)
+                )
+                step = max(len(data) // 4, 1)
+                parts = [data[i : i + _SAMPLES] for i in range(0, len(data), step)]
+                self._fingerprint = b"".join([*map(bytes, parts), bytes(data[-_SAMPLES:])])
+        return self._fingerprint
+
+    def same(self, other: Constant) -> bool:
+        """Whether both have the same type and the same bits."""
+        if self is other:
+            return True
+        if self.type != other.type:
+            return False
+        if self.is_absent or other.is_absent:
+            return self.digest() == other.digest()
+        mine, yours = self.fingerprint(), other.fingerprint()
+        if mine is not None and yours is not None and mine != yours:
+            return False
+        return (
+            b"".join(self.chunks()) == b"".join(other.chunks())
+            if self.nbytes <= SMALL_BYTES
+            else _equal(self, other)
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Constant) and self.same(other)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.fingerprint() if self.nbytes <= SMALL_BYTES else None))
+
+    def __repr__(self) -> str:
+        return f"Constant({self.type})"
+
+
+def _equal(a: Constant, b: Constant) -> bool:
+    left, right = a.array(), b.array()
+    if left.dtype.kind == "O":
+        return bool((left == right).all())
+    equal = np.array_equal(
+        np.ascontiguousarray(left).view(np.uint8).ravel(), np.ascontiguousarray(right).view(np.uint8).ravel()
+    )
+    for constant in (a, b):
+        if constant.on_used is not None:
+            constant.on_used()
+    return equal
+
+
+def _unpack(buffer: memoryview, type: TensorType) -> np.ndarray:  # noqa: A002
+    dtype = type.dtype
+    if dtype.bits < 8:
+        raw = np.frombuffer(buffer, np.uint8)
+        per_byte = 8 // dtype.bits
+        shifts = np.arange(per_byte, dtype=np.uint8) * dtype.bits
+        codes = ((raw[:, None] >> shifts) & (2**dtype.bits - 1)).ravel()[: static_size(type.static_shape)]
+        if dtype.kind == "int":  # sign-extend
+            codes = ((codes ^ (1 << (dtype.bits - 1))).astype(np.int8) - (1 << (dtype.bits - 1))).astype(
+                np.int8
+            )
+            return codes.astype(dtype.numpy).reshape(type.static_shape)
+        if dtype.kind == "uint":
+            return codes.astype(dtype.numpy).reshape(type.static_shape)
+        return codes.view(dtype.numpy).reshape(type.static_shape)
+    little = dtype.numpy.newbyteorder("<") if sys.byteorder == "big" and dtype.bits > 8 else dtype.numpy
+    return np.frombuffer(buffer, little).reshape(type.static_shape)
+
+
+def _pack(array: np.ndarray, type: TensorType) -> memoryview:  # noqa: A002
+    dtype = type.dtype
+    if dtype == string:
+        raise GraphError("strings have no raw bytes")
+    if dtype.bits < 8:
+        per_byte = 8 // dtype.bits
+        flat = array.ravel()
+        codes = (flat.astype(np.int8) if dtype.is_integer else flat.view(np.uint8)).astype(np.uint8) & (
+            2**dtype.bits - 1
+        )
+        codes = np.pad(codes, (0, -len(codes) % per_byte)).reshape(-1, per_byte)
+        shifts = np.arange(per_byte, dtype=np.uint8) * dtype.bits
+        return memoryview((codes << shifts).sum(axis=1, dtype=np.uint8).tobytes())
+    if sys.byteorder == "big":
+        array = array.byteswap()
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return memoryview(flat.view(np.uint8)) if flat.size else memoryview(b"")
