@@ -35,7 +35,7 @@ class Use(NamedTuple):
     """A reader of a value: node and operand index, or the graph whose output it is and the output's index."""
 
     user: Node | Graph
-    index: int
+    operand: int
 
 
 class Value:
