@@ -1,1 +1,14 @@
+"""Operators: one room each, by family, and the functions that apply them (`ops.relu(x)`, `ops.conv(x, w)`)."""
 
+from graphopt.ops import activation, conv, elementwise, linear, norm, pool, reduce, registry, resize, shape
+from graphopt.ops.activation import *  # noqa: F403
+from graphopt.ops.conv import *  # noqa: F403
+from graphopt.ops.elementwise import *  # noqa: F403
+from graphopt.ops.linear import *  # noqa: F403
+from graphopt.ops.norm import *  # noqa: F403
+from graphopt.ops.pool import *  # noqa: F403
+from graphopt.ops.reduce import *  # noqa: F403
+from graphopt.ops.resize import *  # noqa: F403
+from graphopt.ops.shape import *  # noqa: F403
+
+registry.freeze()
