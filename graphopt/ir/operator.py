@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
@@ -57,7 +57,7 @@ class Opaque(Operator):
 
     name: str
     domain: str = ONNX
-    bound: Mapping[str, Attribute] = EMPTY
+    bound: Mapping[str, Attribute] = field(default_factory=lambda: EMPTY)
     version: int | None = None
     overload: str = ""
     is_opaque: ClassVar[bool] = True

@@ -6,7 +6,7 @@ import numpy as np
 
 from graphopt.ir.types import TensorType
 from graphopt.ops.bind import Like, Operand, apply
-from graphopt.ops.room import FLOAT, NUMERIC, Fact, Room, Trait, operand, operator, traits
+from graphopt.ops.room import FLOAT, NUMERIC, Fact, Room, Trait, operand, operator
 
 __all__ = ["relu"]
 
@@ -18,7 +18,7 @@ class Relu(Room):
     """Rectified linear unit, max(x, 0) for each element; NaN stays NaN. ONNX Relu-14."""
 
     x = operand(NUMERIC)
-    traits = traits(_ACTIVATION, {Trait.MONOTONE, Trait.IDEMPOTENT, Trait.POSITIVE_HOMOGENEOUS})
+    traits = _ACTIVATION | {Trait.MONOTONE, Trait.IDEMPOTENT, Trait.POSITIVE_HOMOGENEOUS}
 
     def infer(self, x: Fact) -> TensorType:
         return x.type
@@ -33,7 +33,7 @@ class LeakyRelu(Room):
 
     x = operand(FLOAT)
     alpha: float = 0.01
-    traits = traits(_ACTIVATION, {Trait.POSITIVE_HOMOGENEOUS})
+    traits = _ACTIVATION | {Trait.POSITIVE_HOMOGENEOUS}
 
     def infer(self, x: Fact) -> TensorType:
         return x.type

@@ -1,1 +1,3 @@
 """To come."""
+
+__all__: list[str] = []

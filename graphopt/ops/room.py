@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum, auto
 from functools import cached_property
@@ -266,8 +266,3 @@ def _kind(hint: Any) -> Kind:  # noqa: ANN401  # a type annotation has no narrow
     if isinstance(hint, types.UnionType):
         (hint,) = [a for a in typing.get_args(hint) if a is not type(None)]
     return _KIND_OF[hint]
-
-
-def traits(*groups: Iterable[Trait]) -> frozenset[Trait]:
-    """The union of several groups of traits."""
-    return frozenset().union(*groups)
