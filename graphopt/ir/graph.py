@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -384,22 +385,31 @@ class Graph:
     # ---- changing
 
     def fresh_name(self, hint: str = "v") -> str:
-        """A value name that was never used in this graph or its subgraphs: `hint`, or `hint` with a number."""
+        """A value name that is not taken in this graph or its subgraphs: `hint`, or `hint` with a number."""
         state = self._state
         name = hint or "v"
         if name in state.names:
-            serial = state.serial.get(name, 0)
+            serial = before = state.serial.get(name, 0)
             while f"{name}_{serial}" in state.names:
                 serial += 1
             state.serial[name] = serial + 1
+            if state.journal is not None:  # after an undo the same names must come again
+                state.journal.append(partial(state.serial.__setitem__, name, before))
             name = f"{name}_{serial}"
         return name
+
+    def _take_name(self, name: str) -> None:
+        state = self._state
+        if name not in state.names:
+            state.names.add(name)
+            if state.journal is not None:
+                state.journal.append(partial(state.names.discard, name))
 
     def _adopt(self, value: Value) -> None:
         value.graph = self
         if not value.name:
             value.name = self.fresh_name()
-        self._state.names.add(value.name)
+        self._take_name(value.name)
 
     def add_input(self, value: Value) -> Value:
         """Append an input."""
@@ -614,7 +624,7 @@ class Graph:
         self._must_be_open()
         old = value.name
         value.name = name
-        self._state.names.add(name)
+        self._take_name(name)
         self._log(lambda: setattr(value, "name", old))
 
     def set_type(self, value: Value, type: Type | None, elements: np.ndarray | None = None) -> None:  # noqa: A002

@@ -1,0 +1,52 @@
+"""Remove what no output depends on.
+
+before:
+    (%x: f32[2]) -> (%y) {
+      %unused: f32[2] = splat 3.0
+      %a: f32[2] = Relu(%x)
+      %b: f32[2] = Mul(%a, %unused)
+      %y: f32[2] = Sigmoid(%x)
+    }
+after:
+    (%x: f32[2]) -> (%y) {
+      %y: f32[2] = Sigmoid(%x)
+    }
+
+A value read only inside a subgraph is read. Operators of foreign domains may have effects and stay. Inputs stay:
+they are the model's interface.
+"""
+
+from __future__ import annotations
+
+from graphopt.ir.graph import Node
+from graphopt.ops.algebra import Refused
+from graphopt.rewrite.rule import EXACT, Pass, rule
+from graphopt.rewrite.site import Patch, Site
+
+STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})  # domains whose operators have no effects
+
+
+@rule(EXACT)
+def unread_node(site: Site) -> Patch | None:
+    """A node whose results nobody reads goes."""
+    node = site.node
+    if any(r.is_read for r in node.results):
+        return None
+    for inner in (node, *(n for g in node.op.graphs for n in g.walk())):
+        if not _is_effect_free(inner):
+            raise Refused(f"nobody reads it, but `{inner.op}` is of a foreign domain and may have effects")
+    return Patch()
+
+
+def _is_effect_free(node: Node) -> bool:
+    return node.op.domain in STANDARD
+
+
+@rule(EXACT, on_values=True)
+def unread_constant(site: Site) -> Patch | None:
+    """A constant that nobody reads goes."""
+    value = site.value
+    return Patch() if value is not None and value.is_constant and not value.is_read else None
+
+
+PASS = Pass("eliminate_dead", (unread_node, unread_constant), __doc__ or "", backwards=True)

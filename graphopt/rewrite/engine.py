@@ -1,0 +1,344 @@
+"""The engine: walks a graph, tries rules, checks drafts, commits them, and keeps the record.
+
+One worklist per pass: every node first, then the neighbours of whatever changed, until nothing does. A rule that
+refuses leaves a reason; one that raises or fails its check is quarantined for the rest of the run, its site stays
+as it was, and a reproducer is written.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from graphopt.analysis.cost import Cost, binding, constant_bytes, cost
+from graphopt.errors import GraphoptError
+from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.operator import Operator
+from graphopt.ir.types import is_refinement
+from graphopt.ops.algebra import Refused
+from graphopt.ops.infer import annotate
+from graphopt.rewrite.check import check_numbers, check_types, needed_nodes, new_value, specimen
+from graphopt.rewrite.pattern import Match
+from graphopt.rewrite.record import Applied, Missed, NodeEntry, Quarantined, Timing, entry_of
+from graphopt.rewrite.reproducer import write_reproducer
+from graphopt.rewrite.rule import Pass, Rule, values_of
+from graphopt.rewrite.site import Patch, Site, patch_of
+
+Check: TypeAlias = Literal["sample", "every", "off"]
+
+GROWTH = 1.05  # the output may have this many times the input's constant bytes ...
+GROWTH_SLACK = 1_000_000  # ... and this many bytes more, so that tiny models can fold at all
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the engine works.
+
+    Attributes:
+        target: what the result is for; `portable` keeps to standard operators.
+        check: which drafts are evaluated: the first of each kind, every one, or none.
+        max_growth: factor for the constants' bytes (`math.inf`: no limit).
+        skip: names of passes and rules that are not run.
+        reproducers: folder for reproducers; None for none.
+    """
+
+    target: str = "portable"
+    check: Check = "sample"
+    max_growth: float = GROWTH
+    skip: frozenset[str] = frozenset()
+    reproducers: Path | None = None
+
+
+@dataclass
+class _Tally:
+    seconds: float = 0.0
+    applied: int = 0
+    refused: int = 0
+
+
+@dataclass
+class Engine:
+    """Runs passes over one graph and collects what happened."""
+
+    graph: Graph
+    settings: Settings = field(default_factory=Settings)
+    applied: list[Applied] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    _missed: dict[tuple[str, int | str], Missed] = field(default_factory=dict)
+    _tallies: dict[tuple[str, str], _Tally] = field(default_factory=dict)
+    _sampled: set[object] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.bytes = constant_bytes(self.graph)
+        self.limit = self.bytes * self.settings.max_growth + GROWTH_SLACK
+        self.binding: Mapping[str, int] = binding(self.graph)
+
+    # ---- running
+
+    def run(self, pass_: Pass) -> int:
+        """Run one pass to its fixed point; the number of rewrites made."""
+        if pass_.name in self.settings.skip:
+            return 0
+        before = len(self.applied)
+        rules = [r.started(self.graph) for r in pass_.rules if r.name not in self.settings.skip]
+        for rule in rules:
+            if rule.on_values:
+                for value in list(values_of(self.graph)):
+                    if value.graph is not None:
+                        self._visit_value(pass_, rule, value)
+        on_nodes = [r for r in rules if not r.on_values]
+        if on_nodes:
+            self._work(pass_, on_nodes)
+        return len(self.applied) - before
+
+    def _work(self, pass_: Pass, rules: list[Rule]) -> None:
+        by_operator: dict[type[Operator], list[Rule]] = {}
+        first = list(self.graph.walk())
+        queue = deque(reversed(first) if pass_.backwards else first)
+        waiting = set(queue)
+        while queue:
+            node = queue.popleft()
+            waiting.discard(node)
+            kind = type(node.op)
+            if kind not in by_operator:
+                by_operator[kind] = [r for r in rules if r.accepts(kind)]
+            for rule in by_operator[kind]:
+                if node.graph is None:
+                    break
+                changed = self._visit(pass_, rule, node)
+                if changed is None:
+                    continue
+                for neighbour in changed:
+                    if neighbour.graph is not None and neighbour not in waiting:
+                        queue.append(neighbour)
+                        waiting.add(neighbour)
+
+    def _visit(self, pass_: Pass, rule: Rule, root: Node) -> list[Node] | None:
+        if self._is_quarantined(rule):
+            return None
+        site = rule.site(root, self.settings.target)
+        return None if site is None else self._attempt(pass_, rule, site)
+
+    def _visit_value(self, pass_: Pass, rule: Rule, value: Value) -> None:
+        if value.graph is not None and not self._is_quarantined(rule):
+            self._attempt(pass_, rule, Site(value.graph, Match(), None, value, self.settings.target))
+
+    def _is_quarantined(self, rule: Rule) -> bool:
+        return any(q.rule == rule.name for q in self.quarantined)
+
+    def _attempt(self, pass_: Pass, rule: Rule, site: Site) -> list[Node] | None:
+        """Try a rule at a site: the nodes to look at again, or None when nothing changed."""
+        tally = self._tallies.setdefault((pass_.name, rule.name), _Tally())
+        started = time.perf_counter()
+        patch: Patch | None = None
+        try:
+            result = rule.rewrite(site)
+            if result is None:
+                return None
+            patch = patch_of(site, result)
+            check_types(patch)
+            checked = self._check(rule, site, patch)
+            changed = self.commit(pass_.name, rule, site, patch, checked=checked)
+        except Refused as refusal:
+            tally.refused += 1
+            self._miss(pass_, rule, site, str(refusal))
+            return None
+        except Exception as error:  # noqa: BLE001  # whatever a rule does wrong must not end the compilation
+            self._quarantine(pass_, rule, site, patch, error)
+            return None
+        finally:
+            tally.seconds += time.perf_counter() - started
+        tally.applied += 1
+        return changed
+
+    def _check(self, rule: Rule, site: Site, patch: Patch) -> bool:
+        mode = self.settings.check
+        if mode == "off" or not patch.replace or not site.match.order:
+            return False
+        if mode == "sample":
+            kind = (rule.name, tuple(n.op for n in site.match.order))
+            if kind in self._sampled:
+                return False
+            self._sampled.add(kind)
+            return check_numbers(rule, specimen(site, patch), seeds=1)
+        return check_numbers(rule, specimen(site, patch), limit=None)
+
+    def _miss(self, pass_: Pass, rule: Rule, site: Site, reason: str) -> None:
+        key = site.root.id if site.root is not None else site.value.name if site.value is not None else ""
+        label = site.root.label if site.root is not None else str(key)
+        worth = rule.worth(site) if rule.worth else self._root_cost(site)
+        self._missed[rule.name, key] = Missed(pass_.name, rule.name, key, label, reason, worth)
+
+    def _root_cost(self, site: Site) -> Cost:
+        return cost(site.root, self.binding) if site.root is not None else Cost()
+
+    def _quarantine(
+        self, pass_: Pass, rule: Rule, site: Site, patch: Patch | None, error: Exception
+    ) -> None:
+        root: int | str = site.root.id if site.root is not None else site.value.name if site.value else ""
+        label = site.root.label if site.root is not None else str(root)
+        kind = "" if isinstance(error, GraphoptError) else f"{type(error).__name__}: "
+        folder = ""
+        if self.settings.reproducers is not None:
+            folder = write_reproducer(self.settings.reproducers, rule, site, patch, f"{kind}{error}")
+        self.quarantined.append(Quarantined(pass_.name, rule.name, root, label, f"{kind}{error}", folder))
+
+    # ---- committing
+
+    def commit(self, pass_name: str, rule: Rule, site: Site, patch: Patch, *, checked: bool) -> list[Node]:
+        """Put a draft into the graph and write it down; the nodes whose neighbourhood changed.
+
+        Raises:
+            Refused: an output would lose its name, or the growth budget would be exceeded.
+        """
+        graph = site.graph
+        drafted = needed_nodes(site, patch)
+        before = sum((cost(n, self.binding) for n in site.match.order), Cost())
+        with graph.root.transaction():
+            used = {o for n in drafted for o in n.operands} | {new_value(n) for _, n in patch.replace}
+            added = 0
+            taken: list[Value] = []
+            for value in site.constants:
+                if value in used and value.constant is not None:
+                    like = value.name
+                    value.name = graph.fresh_name(like or "c")
+                    graph.add_constant(value)
+                    added += value.constant.nbytes
+                    taken.append(value)
+            for node in drafted:
+                self._dress(node, site)
+                graph.insert(node, before=site.root)
+            around = {u for old, _ in patch.replace for u in old.users}
+            replaced = [(old.name, new_value(new).name) for old, new in patch.replace]
+            fresh = {r for n in drafted for r in n.results} | set(taken)
+            for old, new in patch.replace:
+                self._take_place(graph, old, new_value(new), fresh)
+            for value in patch.freeze:
+                graph.make_constant(value)
+            removed, freed = self._sweep(site)
+            growth = added - freed
+            if growth > 0 and self.bytes + growth > self.limit:
+                raise Refused(
+                    f"it would add {growth:,} bytes of constants, and the growth budget has "
+                    f"{max(0, math.floor(self.limit - self.bytes)):,} left"
+                )
+            refreshed = self._propagate(around, [new_value(n) for _, n in patch.replace])
+        self.bytes += growth
+        after = sum((cost(n, self.binding) for n in (*site.match.order, *drafted) if n.graph is not None), Cost())
+        made = tuple(entry_of(n) for n in drafted)
+        root: int | str = site.root.id if site.root is not None else site.value.name if site.value else ""
+        self.applied.append(
+            Applied(
+                len(self.applied),
+                pass_name,
+                rule.name,
+                rule.cls.value,
+                root,
+                tuple(n.id for n in site.match.order),
+                tuple(n.id for n in removed),
+                made,
+                tuple(replaced),
+                dict(site.facts),
+                before - after,
+                growth,
+                checked,
+            )
+        )
+        self._missed.pop((rule.name, root), None)
+        sources = [o.producer for n in (*removed, *drafted) for o in n.operands if o is not None and o.producer]
+        return [*drafted, *refreshed, *around, *sources, *(n for n in site.match.order if n.graph is not None)]
+
+    def _dress(self, node: Node, site: Site) -> None:
+        """Give a new node the name and papers of the matched node that it stands for, and all origins."""
+        kin = [n for n in site.match.order if type(n.op) is type(node.op) and not _is_taken(n, site)]
+        model = kin[0] if kin else site.root
+        if model is not None and not node.name:
+            node.name = model.name
+            node.doc, node.metadata = model.doc, model.metadata
+        origins = dict.fromkeys(o for n in site.match.order for o in (n.origins or (n.name,)) if o)
+        node.origins = tuple(origins)
+
+    def _take_place(self, graph: Graph, old: Value, new: Value, fresh: set[Value]) -> None:
+        """Let `new` be read wherever `old` was; a fresh value takes the old one's name, as does any new output."""
+        if old is new:
+            return
+        if old.is_output and new not in fresh and (new.producer is None or new.is_output or new.graph is not old.graph):
+            what = "a constant" if new.is_constant else "an input" if new.producer is None else "an output too"
+            raise Refused(f"the output `{old.name}` must keep its name, and `{new.name}` is {what}")
+        if old.is_output and new.is_constant:
+            raise Refused(f"the output `{old.name}` must keep a producer, and it would be a constant")
+        takes_name = old.is_output or new in fresh
+        if old.type != new.type and is_refinement(old.type, new.type):
+            graph.set_type(new, old.type, new.elements)
+        graph.replace_uses(old, new)
+        if takes_name:
+            fresh.discard(new)
+            name = old.name
+            graph.rename(old, graph.fresh_name(name + ".was"))
+            graph.rename(new, name)
+
+    def _sweep(self, site: Site) -> tuple[list[Node], int]:
+        """Erase matched nodes that nobody reads any more, and the constants that only they read."""
+        removed: list[Node] = []
+        freed = 0
+        for node in sorted(site.match.order, key=lambda n: n._position, reverse=True):
+            if node.graph is None or any(r.is_read for r in node.results):
+                continue
+            operands = [o for o in dict.fromkeys(node.operands) if o is not None]
+            node.graph.erase(node)
+            removed.append(node)
+            freed += sum(map(_drop_if_dead, operands))
+        if site.value is not None and site.value.is_constant:
+            freed += _drop_if_dead(site.value)
+        removed.sort(key=lambda n: n.id)
+        return removed, freed
+
+    def _propagate(self, users: Iterable[Node], changed: Iterable[Value]) -> list[Node]:
+        """Infer types again downstream of values that became better known; the nodes whose results changed."""
+        queue = deque(dict.fromkeys([*(u for v in changed for u in v.users), *users]))
+        refreshed: list[Node] = []
+        while queue:
+            node = queue.popleft()
+            if node.graph is None:
+                continue
+            before = [(r.type, r.elements is None) for r in node.results]
+            annotate(node, node.graph, [])
+            if [(r.type, r.elements is None) for r in node.results] != before:
+                refreshed.append(node)
+                queue.extend(u for r in node.results for u in r.users)
+        return refreshed
+
+    # ---- results
+
+    @property
+    def missed(self) -> tuple[Missed, ...]:
+        """Refusals whose sites are still there."""
+        nodes = {n.id for n in self.graph.walk()}
+        names = {v.name for v in values_of(self.graph)}
+        return tuple(m for m in self._missed.values() if m.root in nodes or m.root in names)
+
+    @property
+    def timings(self) -> tuple[Timing, ...]:
+        """Time and counts by rule."""
+        return tuple(
+            Timing(p, r, round(t.seconds, 6), t.applied, t.refused) for (p, r), t in self._tallies.items()
+        )
+
+
+def _is_taken(node: Node, site: Site) -> bool:
+    return any(n.name == node.name for n in site.nodes if n.name)
+
+
+def _drop_if_dead(value: Value) -> int:
+    if value.is_read or value.graph is None or not value.is_constant or value.constant is None:
+        return 0
+    value.graph.remove_constant(value)
+    return value.constant.nbytes
+
+
+__all__ = ["Check", "Engine", "NodeEntry", "Settings"]
