@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from graphopt.ir.operator import Operator
     from graphopt.ir.types import Type
 
-_GAP = (
-    1 << 20
-)  # distance between the positions of neighbouring nodes, so that most insertions renumber nothing
+_GAP = 1 << 20  # between the positions of neighbours, so that most insertions renumber nothing
+OMITTED = "_"  # the name of a result that the node does not give
 
 
 class Use(NamedTuple):
@@ -210,6 +209,8 @@ class ModelInfo:
     graph_doc: str = ""
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     functions: tuple[bytes, ...] = ()
+    declared: Mapping[str, Type] = field(default_factory=lambda: MappingProxyType({}))  # the outputs' types
+    annotated: bool = True  # whether types of values in the middle are written too
     quantization: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
     notes: tuple[str, ...] = ()  # what was odd about the file
 

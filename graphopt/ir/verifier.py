@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from graphopt.errors import GraphError
-from graphopt.ir.graph import Graph, Node, Use, Value
+from graphopt.ir.graph import OMITTED, Graph, Node, Use, Value
 from graphopt.ir.types import Type, meet
 
 TypeRule = Callable[[Node], Sequence[Type | None]]
@@ -32,6 +32,8 @@ def _verify_scope(graph: Graph, outer: dict[str, Value], infer: TypeRule | None)
     def define(value: Value) -> None:
         if value.graph is not graph:
             raise GraphError(f"{value!r} is listed in the graph {graph.name!r} and says that it is elsewhere")
+        if value.name == OMITTED:
+            return
         if value.name in visible:
             raise GraphError(f"the value {value.name!r} is defined twice")
         visible[value.name] = value
