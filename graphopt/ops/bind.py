@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, Protocol, TypeAlias, Union
 
 import numpy as np
 
@@ -18,7 +18,15 @@ from graphopt.errors import UsageError
 if TYPE_CHECKING:
     from graphopt.ops.room import Room
 
-Like: TypeAlias = Union["Operand", np.ndarray, float, int, bool, Sequence[int], Sequence[float]]
+
+class HasArray(Protocol):
+    """What NumPy can make an array of, such as a module's parameter."""
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        """The data."""
+
+
+Like: TypeAlias = Union["Operand", np.ndarray, float, int, bool, Sequence[int], Sequence[float], HasArray]
 
 
 class Operand(ABC):

@@ -1,0 +1,113 @@
+"""The Python API's verbs: load, compile, verify, replay, parse, text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import graphopt.ops  # noqa: F401  # fills the registry of rooms
+from graphopt.errors import UsageError
+from graphopt.ir.constant import Constant
+from graphopt.ir.graph import Graph, copy_graph
+from graphopt.ir.text import parse as parse_text
+from graphopt.ir.text import print_graph
+from graphopt.ops.infer import annotate
+from graphopt.ops.registry import make
+from graphopt.passes.pipeline import RULES, optimize
+from graphopt.rewrite.record import Record, graph_digest
+from graphopt.rewrite.replay import replay_on
+
+if TYPE_CHECKING:
+    from graphopt.runtime.compiled import CompiledModel
+    from graphopt.runtime.verify import Verification
+
+ZOO = "zoo:"
+
+
+def load(source: str | Path | Graph, *, keep_functions: bool = False) -> Graph:
+    """The graph of an ONNX file, or of a built-in network (`"zoo:resnet18"`).
+
+    Args:
+        source: a path, `zoo:NAME`, or a graph, which is returned as it is.
+        keep_functions: carry model-local functions as they are instead of inlining them.
+
+    Raises:
+        ModelError: the file is missing or broken; one sentence names file, node and remedy.
+        UsageError: the zoo has no such network.
+    """
+    if isinstance(source, Graph):
+        return source
+    if str(source).startswith(ZOO):
+        from graphopt.frontends.zoo import build
+
+        return build(str(source)[len(ZOO) :])
+    from graphopt.frontends.onnx_file import load as load_file
+
+    return load_file(source, keep_functions=keep_functions)
+
+
+def compile(  # noqa: A001  # what users of PyTorch and JAX call it
+    source: str | Path | Graph, *, target: str = "cpu", level: str = "O2", threads: int | None = None
+) -> CompiledModel:
+    """Load, optimize for `target`, and make a session: `y = model(x)`, or `model.run({"x": x})`.
+
+    Raises:
+        GraphoptError: the model cannot be read, or the provider cannot run it.
+    """
+    from graphopt.runtime.compiled import CompiledModel
+
+    result = optimize(load(source), level, target=target)
+    return CompiledModel(result, threads=threads)
+
+
+def verify(
+    original: str | Path | Graph, result: str | Path | Graph, *, shapes: Mapping[str, Sequence[int]] | None = None
+) -> Verification:
+    """Compare two models by the original's own rounding; see `docs/architecture.md`.
+
+    Raises:
+        GraphoptError: a model cannot be read or run.
+    """
+    from graphopt.runtime.compiled import compare_models
+
+    return compare_models(original, result, shapes=shapes)
+
+
+def replay(graph: Graph, record: Record) -> Graph:
+    """The compilation of a record made again on the same graph, without searching; gives the same bytes.
+
+    Raises:
+        RecordError: the record is of another graph, or does not lead to the result that it names.
+    """
+    from graphopt.errors import RecordError
+
+    if record.input.sha256 and record.input.sha256 != graph_digest(graph):
+        raise RecordError("the record is of another graph: its hash of the input differs; compile the model again")
+    work = copy_graph(graph).seal()
+    replay_on(work, record, RULES)
+    if record.output.sha256 and record.output.sha256 != graph_digest(work):
+        raise RecordError("the replay ends in another graph than the record: it was made by another version")
+    return work
+
+
+def parse(source: str, constants: Mapping[str, Constant] | None = None) -> Graph:
+    """The graph that a text describes (`text` is the inverse); types that it leaves out are inferred.
+
+    Raises:
+        ParseError: with the line and what was expected.
+        TypeRuleError: a node whose operands its operator does not take.
+    """
+    graph = parse_text(source, make=make, constants=constants)
+    with graph.transaction():
+        for node in graph.walk():
+            if node.graph is not None and any(r.type is None for r in node.results):
+                annotate(node, node.graph)
+    return graph
+
+
+def text(graph: Graph) -> str:
+    """The graph as text, one line a node; `parse` reads it back."""
+    return print_graph(graph)
+
+

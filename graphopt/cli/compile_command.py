@@ -1,0 +1,274 @@
+"""`graphopt compile`: optimize a model, write it, verify it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from graphopt.cli import options
+from graphopt.cli.show import Step, emit, emit_json, grid, progress
+from graphopt.errors import UsageError, VerificationError
+
+if TYPE_CHECKING:
+    from graphopt.ir.graph import Graph
+    from graphopt.passes.result import Result
+    from graphopt.runtime.verify import Verification
+
+LEVELS = ("O0", "O1", "O2")
+TARGETS = ("portable", "cpu")
+
+
+@click.command(epilog="Run `graphopt passes` for what the passes do.")
+@click.argument("model")
+@click.option("-o", "--output", "output", required=True, type=click.Path(path_type=Path), help="The ONNX file to write.")
+@click.option("--level", type=click.Choice(LEVELS), default="O2", show_default=True, help="O0 only carries the graph.")
+@click.option("--target", type=click.Choice(TARGETS), default="portable", show_default=True,
+              help="portable: standard operators only; cpu: for ONNX Runtime on the CPU.")  # fmt: skip
+@click.option("--opset", type=int, help="The opset to write; the model's own by default.")
+@options.shapes
+@click.option("--passes", "only", multiple=True, callback=options.names, metavar="P1,P2", help="Only these passes.")
+@click.option("--also", multiple=True, callback=options.names, metavar="P", help="Also these passes.")
+@click.option("--skip", multiple=True, callback=options.names, metavar="P", help="Not these passes or rules.")
+@click.option("--verify/--no-verify", default=True, help="Compare original and result in ONNX Runtime (default).")
+@click.option("--check", type=click.Choice(("sample", "every", "off")), default="sample", show_default=True,
+              help="Which rewrites are evaluated on small inputs before they are made.")  # fmt: skip
+@click.option("--expect", multiple=True, callback=options.expectations, metavar="bn=0",
+              help="Fail (exit 1) if the result has another number of these operators.")  # fmt: skip
+@click.option("--max-growth", default="1.05", callback=options.growth, metavar="1.05|inf", show_default=True,
+              help="The constants may grow by this factor, plus 1 MB.")  # fmt: skip
+@click.option("--keep-functions", is_flag=True, help="Carry model-local functions instead of inlining them.")
+@click.option("--record", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.json",
+              help="Write what was done, and what was not, as JSON.")  # fmt: skip
+@click.option("--explain", is_flag=True, help="Print every node's story.")
+@options.as_json
+def command(
+    model: str,
+    output: Path,
+    level: str,
+    target: str,
+    opset: int | None,
+    shapes: Mapping[str, tuple[int, ...]] | None,
+    only: tuple[str, ...],
+    also: tuple[str, ...],
+    skip: tuple[str, ...],
+    verify: bool,
+    check: str,
+    expect: dict[str, int],
+    max_growth: float,
+    keep_functions: bool,
+    record: Path | None,
+    explain: bool,
+    as_json: bool,
+) -> None:
+    """Optimize MODEL, write it as ONNX, and verify the result against the original.
+
+    \b
+    Examples:
+      graphopt compile model.onnx -o model.opt.onnx
+      graphopt compile zoo:resnet18 -o resnet18.onnx --explain
+      graphopt compile model.onnx -o out.onnx --expect bn=0 --json
+      graphopt compile model.onnx -o out.onnx --shapes "N=1,8;H=224"
+    """
+    from graphopt.onnx_format.files import check_writable
+
+    started = time.perf_counter()
+    check_writable(output)
+    if record is not None:
+        check_writable(record)
+        if record.resolve() == output.resolve():
+            raise UsageError("--record and -o name the same file")
+    with progress() as step:
+        step(f"reading {model}")
+        from graphopt.api import load
+        from graphopt.passes.pipeline import optimize
+
+        graph = load(model, keep_functions=keep_functions)
+        step("optimizing")
+        result = optimize(
+            graph,
+            level,
+            target=target,
+            passes=only or None,
+            also=also,
+            skip=skip,
+            check=check,  # type: ignore[arg-type]  # click has checked the choice
+            max_growth=max_growth,
+            reproducers=_reproducers(record),
+        )
+        outcome = _Outcome(model, graph, result, output, record)
+        broken = _broken_expectations(result, expect)
+        if broken:
+            outcome.fail(f"{model}: {broken}")
+        verification = outcome.write(opset, verify, shapes, step)
+    seconds = time.perf_counter() - started
+    if record is not None:
+        record.write_text(result.record.dumps(), encoding="utf-8")
+    if as_json:
+        emit_json(_json(outcome, verification, seconds))
+        return
+    if explain:
+        from graphopt.rewrite.explain import explain as tell
+
+        click.echo(tell(result.record))
+    _show(outcome, verification, seconds)
+
+
+class _Outcome:
+    """What a compilation led to, and how it is written."""
+
+    def __init__(self, model: str, graph: Graph, result: Result, output: Path, record: Path | None) -> None:
+        self.model, self.graph, self.result = model, graph, result
+        self.output, self.record = output, record
+        self.written: tuple[Path, ...] = ()
+
+    def fail(self, sentence: str) -> None:
+        """Write the record and end with exit code 1; the output stays as it was.
+
+        Raises:
+            VerificationError: always.
+        """
+        if self.record is not None:
+            self.record.write_text(self.result.record.dumps(), encoding="utf-8")
+        raise VerificationError(sentence)
+
+    def write(
+        self, opset: int | None, check: bool, shapes: Mapping[str, tuple[int, ...]] | None, step: Step
+    ) -> Verification | None:
+        """Write the file; with `check` it takes its place only after it was verified."""
+        from graphopt.onnx_format.writer import save
+
+        step(f"writing {self.output}")
+        if not check:
+            self.written = save(self.result.graph, self.output, opset=opset)
+            return None
+        found: list[Verification] = []
+
+        def approve(staged: Path) -> None:
+            from graphopt.runtime.compiled import verify_result
+
+            step("verifying: the original against the result in ONNX Runtime")
+            verification = verify_result(self.model, self.graph, staged, self.result, shapes=shapes)
+            found.append(verification)
+            if not verification.equal:
+                self.fail(f"{self.model}: {verification.sentence}{self._reproducer(staged)}")
+
+        self.written = save(self.result.graph, self.output, opset=opset, approve=approve)
+        return found[0]
+
+    def _reproducer(self, staged: Path) -> str:
+        """Keep the refused result beside the record or in the user's cache, and say where."""
+        import shutil
+
+        folder = (_reproducers(self.record) or Path.cwd()) / f"refused-{self.output.stem}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in staged.parent.iterdir():
+                shutil.copy2(file, folder / file.name)
+            (folder / "record.json").write_text(self.result.record.dumps(), encoding="utf-8")
+        except OSError:
+            return ""
+        return f"; the refused result and its record are in {folder}"
+
+
+def _reproducers(record: Path | None) -> Path | None:
+    if record is not None:
+        return record.parent / f"{record.stem}-reproducers"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("graphopt") / "reproducers"
+
+
+def _broken_expectations(result: Result, expect: Mapping[str, int]) -> str:
+    operators = result.output.operators
+    for name, wanted in expect.items():
+        found = sum(n for op, n in operators.items() if op == name or op.endswith(f"::{name}"))
+        if found != wanted:
+            reasons = [m.reason for m in result.missed][:1]
+            why = f"; the first reason given is: {reasons[0]}" if reasons else ""
+            return f"{found} {name} are left, and {wanted} were expected{why}"
+    return ""
+
+
+def _json(outcome: _Outcome, verification: Verification | None, seconds: float) -> dict[str, object]:
+    result = outcome.result
+    return {
+        "model": outcome.model,
+        "output": str(outcome.output),
+        "bytes": sum(f.stat().st_size for f in outcome.written),
+        "seconds": round(seconds, 3),
+        "options": dict(result.options),
+        "before": _summary(result, before=True),
+        "after": _summary(result, before=False),
+        "applied": _applied(result),
+        "missed": [
+            {"pass": m.pass_name, "rule": m.rule, "node": m.label, "reason": m.reason, "worth": m.worth.to_json()}
+            for m in result.missed
+        ],
+        "quarantined": [
+            {"rule": q.rule, "node": q.label, "error": q.error, "reproducer": q.reproducer} for q in result.quarantined
+        ],
+        "notes": list(outcome.graph.info.notes),
+        "verified": None if verification is None else verification.to_json(),
+    }
+
+
+def _summary(result: Result, *, before: bool) -> dict[str, object]:
+    s = result.input if before else result.output
+    return {
+        "nodes": s.nodes,
+        "macs": s.macs,
+        "bytes_moved": s.bytes_moved,
+        "constant_bytes": s.constant_bytes,
+        "operators": dict(s.operators),
+    }
+
+
+def _applied(result: Result) -> list[dict[str, object]]:
+    from graphopt.rewrite.explain import rules_applied
+
+    return [
+        {"pass": p, "rule": r, "class": c, "times": n} for (p, r, c), n in rules_applied(result.records).items()
+    ]
+
+
+def _show(outcome: _Outcome, verification: Verification | None, seconds: float) -> None:
+    from graphopt.rewrite.explain import count, rules_applied
+
+    result = outcome.result
+    before, after = result.input, result.output
+    rows = [
+        ("nodes", f"{before.nodes:,}", f"{after.nodes:,}"),
+        ("multiply-accumulates", count(before.macs), count(after.macs)),
+        ("bytes moved", f"{count(before.bytes_moved)}B", f"{count(after.bytes_moved)}B"),
+        ("constants", f"{count(before.constant_bytes)}B", f"{count(after.constant_bytes)}B"),
+    ]
+    emit(grid(outcome.model, ("", "before", "after"), rows, right=(1, 2)))
+    done = [(p, r, c, str(n)) for (p, r, c), n in rules_applied(result.records).items()]
+    emit(grid("", ("pass", "rule", "class", "times"), done, right=(3,)))
+    reasons: dict[tuple[str, str], int] = {}
+    for miss in result.missed:
+        reasons[miss.rule, miss.reason] = reasons.get((miss.rule, miss.reason), 0) + 1
+    if reasons:
+        ranked = sorted(reasons.items(), key=lambda item: -item[1])
+        emit(grid("not done", ("rule", "reason", "times"), [(r, why, str(n)) for (r, why), n in ranked[:12]], right=(2,)))
+        if len(ranked) > 12:
+            click.echo(f"... and {len(ranked) - 12} more reasons: --explain or --record shows all")
+    for q in result.quarantined:
+        where = f"; reproducer in {q.reproducer}" if q.reproducer else ""
+        click.echo(f"quarantined: {q.rule} at `{q.label}`: {q.error}{where}")
+    for note in outcome.graph.info.notes[:5]:
+        click.echo(f"note: {note}")
+    if any(a.rule == "initializer_input" for a in result.records):
+        click.echo("note: initializers that were inputs are constants now (--skip initializer_input keeps them)")
+    size = sum(f.stat().st_size for f in outcome.written)
+    if verification is not None:
+        for line in verification.lines():
+            click.echo(line)
+    word = "not verified" if verification is None else "verified"
+    click.echo(f"{word}: {outcome.output} ({count(size)}B) in {seconds:.2f} s")
+
+
