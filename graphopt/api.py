@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import graphopt.ops  # noqa: F401  # fills the registry of rooms
-from graphopt.errors import UsageError
 from graphopt.ir.constant import Constant
 from graphopt.ir.graph import Graph, copy_graph
 from graphopt.ir.text import parse as parse_text
@@ -62,7 +61,10 @@ def compile(  # noqa: A001  # what users of PyTorch and JAX call it
 
 
 def verify(
-    original: str | Path | Graph, result: str | Path | Graph, *, shapes: Mapping[str, Sequence[int]] | None = None
+    original: str | Path | Graph,
+    result: str | Path | Graph,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Verification:
     """Compare two models by the original's own rounding; see `docs/architecture.md`.
 
@@ -109,5 +111,3 @@ def parse(source: str, constants: Mapping[str, Constant] | None = None) -> Graph
 def text(graph: Graph) -> str:
     """The graph as text, one line a node; `parse` reads it back."""
     return print_graph(graph)
-
-

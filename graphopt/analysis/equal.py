@@ -117,9 +117,7 @@ def compare(
     element = np.dtype(dtype) if dtype is not None else base.dtype
     for result in results:
         if result.dtype not in (element, reference.dtype):
-            return _differs(
-                f"its dtype is {dtype_of(result.dtype)}, and the original's is {dtype_of(element)}"
-            )
+            return _differs(f"its dtype is {dtype_of(result.dtype)}, and the original's is {dtype_of(element)}")
         if result.shape not in [a.shape for a in noise]:
             return _differs(f"its shape is {list(result.shape)}, and the original's is {list(base.shape)}")
     if any(a.shape != base.shape for a in (*noise, *results)):  # the original itself has several shapes
@@ -153,9 +151,7 @@ def compare_bits(original: np.ndarray, result: np.ndarray) -> Verdict:
         off = (_bits(original).reshape(-1, width) != _bits(result).reshape(-1, width)).any(axis=1)
     at = int(np.argmax(off.ravel()))
     worst = _worst(original, result, at)
-    return Verdict(
-        False, worst=worst, reason=f"{int(off.sum())} of {original.size} elements have other bits: {worst}"
-    )
+    return Verdict(False, worst=worst, reason=f"{int(off.sum())} of {original.size} elements have other bits: {worst}")
 
 
 def relative_error(x: np.ndarray, reference: np.ndarray) -> tuple[float, int]:

@@ -24,7 +24,9 @@ TARGETS = ("portable", "cpu")
 
 @click.command(epilog="Run `graphopt passes` for what the passes do.")
 @click.argument("model")
-@click.option("-o", "--output", "output", required=True, type=click.Path(path_type=Path), help="The ONNX file to write.")
+@click.option(
+    "-o", "--output", "output", required=True, type=click.Path(path_type=Path), help="The ONNX file to write."
+)
 @click.option("--level", type=click.Choice(LEVELS), default="O2", show_default=True, help="O0 only carries the graph.")
 @click.option("--target", type=click.Choice(TARGETS), default="portable", show_default=True,
               help="portable: standard operators only; cpu: for ONNX Runtime on the CPU.")  # fmt: skip
@@ -205,7 +207,13 @@ def _json(outcome: _Outcome, verification: Verification | None, seconds: float) 
         "after": _summary(result, before=False),
         "applied": _applied(result),
         "missed": [
-            {"pass": m.pass_name, "rule": m.rule, "node": m.label, "reason": m.reason, "worth": m.worth.to_json()}
+            {
+                "pass": m.pass_name,
+                "rule": m.rule,
+                "node": m.label,
+                "reason": m.reason,
+                "worth": m.worth.to_json(),
+            }
             for m in result.missed
         ],
         "quarantined": [
@@ -230,9 +238,7 @@ def _summary(result: Result, *, before: bool) -> dict[str, object]:
 def _applied(result: Result) -> list[dict[str, object]]:
     from graphopt.rewrite.explain import rules_applied
 
-    return [
-        {"pass": p, "rule": r, "class": c, "times": n} for (p, r, c), n in rules_applied(result.records).items()
-    ]
+    return [{"pass": p, "rule": r, "class": c, "times": n} for (p, r, c), n in rules_applied(result.records).items()]
 
 
 def _show(outcome: _Outcome, verification: Verification | None, seconds: float) -> None:
@@ -254,7 +260,14 @@ def _show(outcome: _Outcome, verification: Verification | None, seconds: float) 
         reasons[miss.rule, miss.reason] = reasons.get((miss.rule, miss.reason), 0) + 1
     if reasons:
         ranked = sorted(reasons.items(), key=lambda item: -item[1])
-        emit(grid("not done", ("rule", "reason", "times"), [(r, why, str(n)) for (r, why), n in ranked[:12]], right=(2,)))
+        emit(
+            grid(
+                "not done",
+                ("rule", "reason", "times"),
+                [(r, why, str(n)) for (r, why), n in ranked[:12]],
+                right=(2,),
+            )
+        )
         if len(ranked) > 12:
             click.echo(f"... and {len(ranked) - 12} more reasons: --explain or --record shows all")
     for q in result.quarantined:
@@ -270,5 +283,3 @@ def _show(outcome: _Outcome, verification: Verification | None, seconds: float) 
             click.echo(line)
     word = "not verified" if verification is None else "verified"
     click.echo(f"{word}: {outcome.output} ({count(size)}B) in {seconds:.2f} s")
-
-

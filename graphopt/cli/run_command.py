@@ -47,7 +47,10 @@ def command(
         if inputs:
             feeds, said = load_inputs(inputs), ""
         else:
-            feeds, said = session.random_inputs(shapes), "random inputs from seed 0: give --input for your own"
+            feeds, said = (
+                session.random_inputs(shapes),
+                "random inputs from seed 0: give --input for your own",
+            )
         step("running")
         results = session.run(feeds)
     if output is not None:

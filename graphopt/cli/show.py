@@ -46,7 +46,9 @@ def emit(what: RenderableType) -> None:
     Console(width=width, soft_wrap=not sys.stdout.isatty(), highlight=False).print(what)
 
 
-def grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> RenderableType:
+def grid(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()
+) -> RenderableType:
     """A table; columns with an index in `right` are aligned to the right."""
     from rich import box
     from rich.markup import escape

@@ -1,6 +1,6 @@
 """The tracer: runs a function once on symbolic values and writes down the graph that it computes.
 
-    graph = graphopt.trace(lambda x: ops.relu(x + 1), x=graphopt.f32["N", 3, 224, 224])
+graph = graphopt.trace(lambda x: ops.relu(x + 1), x=graphopt.f32["N", 3, 224, 224])
 """
 
 from __future__ import annotations

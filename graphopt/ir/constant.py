@@ -64,9 +64,7 @@ class Constant:
         self._fingerprint: bytes | None = None
         self._held: weakref.ref[np.ndarray] | None = None
         if buffer is not None and buffer.nbytes != self.nbytes:
-            raise GraphError(
-                f"a constant of type {type} needs {self.nbytes} bytes, and {buffer.nbytes} are there"
-            )
+            raise GraphError(f"a constant of type {type} needs {self.nbytes} bytes, and {buffer.nbytes} are there")
 
     @staticmethod
     def of(value: np.ndarray | Sequence[object] | float | bool, like: TensorType | None = None) -> Constant:
@@ -158,9 +156,7 @@ class Constant:
             elif self._array is None and self._buffer is None and self.nbytes > SMALL_BYTES:
                 return None
             else:
-                data = memoryview(
-                    self._buffer if self._buffer is not None else _pack(self.array(), self.type)
-                )
+                data = memoryview(self._buffer if self._buffer is not None else _pack(self.array(), self.type))
                 step = max(len(data) // 4, 1)
                 parts = [data[i : i + _SAMPLES] for i in range(0, len(data), step)]
                 self._fingerprint = b"".join([*map(bytes, parts), bytes(data[-_SAMPLES:])])
@@ -178,9 +174,7 @@ class Constant:
         if mine is not None and yours is not None and mine != yours:
             return False
         return (
-            b"".join(self.chunks()) == b"".join(other.chunks())
-            if self.nbytes <= SMALL_BYTES
-            else _equal(self, other)
+            b"".join(self.chunks()) == b"".join(other.chunks()) if self.nbytes <= SMALL_BYTES else _equal(self, other)
         )
 
     def __eq__(self, other: object) -> bool:
@@ -214,9 +208,7 @@ def _unpack(buffer: memoryview, type: TensorType) -> np.ndarray:  # noqa: A002
         shifts = np.arange(per_byte, dtype=np.uint8) * dtype.bits
         codes = ((raw[:, None] >> shifts) & (2**dtype.bits - 1)).ravel()[: static_size(type.static_shape)]
         if dtype.kind == "int":  # sign-extend
-            codes = ((codes ^ (1 << (dtype.bits - 1))).astype(np.int8) - (1 << (dtype.bits - 1))).astype(
-                np.int8
-            )
+            codes = ((codes ^ (1 << (dtype.bits - 1))).astype(np.int8) - (1 << (dtype.bits - 1))).astype(np.int8)
             return codes.astype(dtype.numpy).reshape(type.static_shape)
         if dtype.kind == "uint":
             return codes.astype(dtype.numpy).reshape(type.static_shape)

@@ -69,9 +69,7 @@ class Expr:
     def __mul__(self, other: Dim) -> Dim:
         if not isinstance(other, int | Expr):
             return NotImplemented
-        return _from_terms(
-            (tuple(sorted(a + b, key=str)), m * n) for a, m in self.terms for b, n in _terms(other)
-        )
+        return _from_terms((tuple(sorted(a + b, key=str)), m * n) for a, m in self.terms for b, n in _terms(other))
 
     __rmul__ = __mul__
 
@@ -200,9 +198,7 @@ def substitute(dim: Dim, values: Mapping[str, Dim] | Callable[[str], Dim]) -> Di
             if isinstance(atom, Symbol):
                 term = term * lookup(atom.name)
             else:
-                term = term * floor_div(
-                    substitute(atom.numerator, lookup), substitute(atom.denominator, lookup)
-                )
+                term = term * floor_div(substitute(atom.numerator, lookup), substitute(atom.denominator, lookup))
         total = total + term
     return total
 
@@ -214,11 +210,7 @@ def symbols(dim: Dim) -> list[str]:
     found: dict[str, None] = {}
     for monomial, _ in dim.terms:
         for atom in monomial:
-            names = (
-                [atom.name]
-                if isinstance(atom, Symbol)
-                else symbols(atom.numerator) + symbols(atom.denominator)
-            )
+            names = [atom.name] if isinstance(atom, Symbol) else symbols(atom.numerator) + symbols(atom.denominator)
             found.update(dict.fromkeys(names))
     return list(found)
 
@@ -230,8 +222,7 @@ def is_nonnegative(dim: Dim) -> bool:
     return all(
         coefficient >= 0
         and all(
-            isinstance(a, Symbol) or (is_nonnegative(a.numerator) and is_nonnegative(a.denominator))
-            for a in monomial
+            isinstance(a, Symbol) or (is_nonnegative(a.numerator) and is_nonnegative(a.denominator)) for a in monomial
         )
         for monomial, coefficient in dim.terms
     )

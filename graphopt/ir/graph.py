@@ -234,9 +234,7 @@ class _State:
 class Graph:
     """A computational graph, or a subgraph when `outer` is given."""
 
-    def __init__(
-        self, name: str = "graph", info: ModelInfo | None = None, outer: Graph | None = None
-    ) -> None:
+    def __init__(self, name: str = "graph", info: ModelInfo | None = None, outer: Graph | None = None) -> None:
         self.name = name
         self.info = info or (outer.info if outer is not None else ModelInfo())
         self.outer = outer

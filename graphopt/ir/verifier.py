@@ -72,10 +72,7 @@ def _verify_scope(graph: Graph, outer: dict[str, Value], infer: TypeRule | None)
             raise GraphError(f"{value!r} does not know that {use.user!r} reads it")
     expected = len({(id(v), u) for v, u in reads if v.graph is graph})
     listed = sum(
-        1
-        for v in graph.values()
-        for u in v.uses
-        if u.user is graph or getattr(u.user, "graph", None) is graph
+        1 for v in graph.values() for u in v.uses if u.user is graph or getattr(u.user, "graph", None) is graph
     )
     if expected != listed:
         raise GraphError(f"the graph {graph.name!r} has {listed} uses on record and {expected} operands")

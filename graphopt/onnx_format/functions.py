@@ -15,7 +15,9 @@ MAX_DEPTH = 64  # calls within calls; ONNX forbids recursion
 
 
 def expand(
-    nodes: Iterable[onnx.NodeProto], functions: Mapping[FunctionKey, onnx.FunctionProto], opsets: Mapping[str, int]
+    nodes: Iterable[onnx.NodeProto],
+    functions: Mapping[FunctionKey, onnx.FunctionProto],
+    opsets: Mapping[str, int],
 ) -> list[Versioned]:
     """The nodes with every call replaced by the function's body, each with the opsets that it was written for.
 

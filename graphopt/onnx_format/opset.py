@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from graphopt.errors import GraphoptError, OpsetError
-from graphopt.ir.attributes import Attribute, Kind
 from graphopt.ir.operator import Opaque, Operator
-from graphopt.ir.types import TensorType
 from graphopt.ops.registry import find_room
 from graphopt.ops.room import NEWEST, Fact, Step
 
@@ -119,5 +117,3 @@ def written_opset(declared: Mapping[str, int], wanted: int | None) -> int:
     if wanted is not None and not OLDEST <= wanted <= NEWEST:
         raise OpsetError(f"--opset {wanted} is out of reach: choose one from {OLDEST} to {NEWEST}")
     return version
-
-

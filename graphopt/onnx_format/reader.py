@@ -73,9 +73,7 @@ class _Reader:
             quantization=MappingProxyType(
                 {q.tensor_name: q.SerializeToString() for q in model.graph.quantization_annotation}
             ),
-            declared=MappingProxyType(
-                {o.name: t for o in model.graph.output if (t := read_type(o.type)) is not None}
-            ),
+            declared=MappingProxyType({o.name: t for o in model.graph.output if (t := read_type(o.type)) is not None}),
             annotated=bool(model.graph.value_info),
         )
         if model.training_info:
@@ -129,9 +127,7 @@ class _Reader:
             graph.set_output(i, found)
         return graph
 
-    def read_sparse(
-        self, graph: Graph, sparse: onnx.SparseTensorProto, define: Callable[[Value, str], None]
-    ) -> None:
+    def read_sparse(self, graph: Graph, sparse: onnx.SparseTensorProto, define: Callable[[Value, str], None]) -> None:
         """A sparse initializer is carried as the Constant node that says the same."""
         from graphopt.ir.attributes import Kind
 
@@ -230,7 +226,9 @@ def _opsets(model: onnx.ModelProto) -> dict[str, int]:
         opsets[""] = 1  # files of IR 1 and 2 import nothing
     newest = opsets.get("", NEWEST)
     if newest > NEWEST:
-        raise ModelError(f"the model uses opset {newest}, and graphopt reads opsets up to {NEWEST}: export it with an older one")
+        raise ModelError(
+            f"the model uses opset {newest}, and graphopt reads opsets up to {NEWEST}: export it with an older one"
+        )
     return opsets
 
 

@@ -109,7 +109,10 @@ def build(graph: Graph, opset: int | None = None) -> _Skeleton:
     for node in graph.walk():
         opsets.setdefault(node.op.domain, version if node.op.domain == "" else 1)
     model.ir_version = max(info.ir_version, 4, _ir_for(opsets[""]) if "" in opsets else 4)
-    model.producer_name, model.producer_version = info.producer or "graphopt", info.producer_version or __version__
+    model.producer_name, model.producer_version = (
+        info.producer or "graphopt",
+        info.producer_version or __version__,
+    )
     model.domain, model.model_version, model.doc_string = info.domain, info.model_version, info.doc
     _put_props(model.metadata_props, info.metadata)
     for domain, number in opsets.items():

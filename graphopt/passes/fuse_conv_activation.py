@@ -89,6 +89,4 @@ def conv_sum_activation(site: Site) -> Draft:
     return _fused(site, conv, *activation_of(site.node), other)
 
 
-PASS = Pass(
-    "fuse_conv_activation", (conv_activation, conv_sum_activation), __doc__ or "", targets=frozenset({"cpu"})
-)
+PASS = Pass("fuse_conv_activation", (conv_activation, conv_sum_activation), __doc__ or "", targets=frozenset({"cpu"}))

@@ -148,7 +148,7 @@ class Engine:
             tally.refused += 1
             self._miss(pass_, rule, site, str(refusal))
             return None
-        except Exception as error:  # noqa: BLE001  # whatever a rule does wrong must not end the compilation
+        except Exception as error:  # whatever a rule does wrong must not end the compilation
             self._quarantine(pass_, rule, site, patch, error)
             return None
         finally:
@@ -177,9 +177,7 @@ class Engine:
     def _root_cost(self, site: Site) -> Cost:
         return cost(site.root, self.binding) if site.root is not None else Cost()
 
-    def _quarantine(
-        self, pass_: Pass, rule: Rule, site: Site, patch: Patch | None, error: Exception
-    ) -> None:
+    def _quarantine(self, pass_: Pass, rule: Rule, site: Site, patch: Patch | None, error: Exception) -> None:
         root: int | str = site.root.id if site.root is not None else site.value.name if site.value else ""
         label = site.root.label if site.root is not None else str(root)
         kind = "" if isinstance(error, GraphoptError) else f"{type(error).__name__}: "
@@ -251,7 +249,13 @@ class Engine:
         )
         self._missed.pop((rule.name, root), None)
         sources = [o.producer for n in (*removed, *drafted) for o in n.operands if o is not None and o.producer]
-        return [*drafted, *refreshed, *around, *sources, *(n for n in site.match.order if n.graph is not None)]
+        return [
+            *drafted,
+            *refreshed,
+            *around,
+            *sources,
+            *(n for n in site.match.order if n.graph is not None),
+        ]
 
     def _dress(self, node: Node, site: Site) -> None:
         """Give a new node the name and papers of the matched node that it stands for, and all origins."""
@@ -325,9 +329,7 @@ class Engine:
     @property
     def timings(self) -> tuple[Timing, ...]:
         """Time and counts by rule."""
-        return tuple(
-            Timing(p, r, round(t.seconds, 6), t.applied, t.refused) for (p, r), t in self._tallies.items()
-        )
+        return tuple(Timing(p, r, round(t.seconds, 6), t.applied, t.refused) for (p, r), t in self._tallies.items())
 
 
 def _is_taken(node: Node, site: Site) -> bool:

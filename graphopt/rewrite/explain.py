@@ -136,9 +136,7 @@ class Explanation:
                 continue
             steps[maker.number] = maker
             todo += maker.removed
-        return Origin(
-            node, tuple(self.entries[i] for i in sorted(sources)), tuple(steps[k] for k in sorted(steps))
-        )
+        return Origin(node, tuple(self.entries[i] for i in sorted(sources)), tuple(steps[k] for k in sorted(steps)))
 
 
 def title(node: NodeEntry) -> str:

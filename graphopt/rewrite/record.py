@@ -161,9 +161,7 @@ def load_record(text: str, where: str = "the record") -> Record:
     except json.JSONDecodeError as error:
         raise RecordError(f"{where} is not JSON (line {error.lineno}): write it again with --record") from None
     if isinstance(data, dict) and data.get("format") == FORMAT and data.get("format_version") != VERSION:
-        raise RecordError(
-            f"{where} has format version {data.get('format_version')}, and this graphopt reads {VERSION}"
-        )
+        raise RecordError(f"{where} has format version {data.get('format_version')}, and this graphopt reads {VERSION}")
     try:
         jsonschema.validate(data, schema())
     except jsonschema.ValidationError as error:

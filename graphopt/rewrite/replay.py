@@ -39,7 +39,9 @@ def replay_on(graph: Graph, record: Record, rules: Mapping[tuple[str, str], Rule
                 raise Refused("nothing matches")
             changed = engine.commit(step.pass_name, rule, site, patch_of(site, result), checked=False)
         except Refused as refusal:
-            raise RecordError(f"step {step.number} ({step.rule} at {step.root}) does not apply here: {refusal}") from None
+            raise RecordError(
+                f"step {step.number} ({step.rule} at {step.root}) does not apply here: {refusal}"
+            ) from None
         nodes.update((n.id, n) for n in changed)
         made = engine.applied[-1].made
         if [m.id for m in made] != [m.id for m in step.made]:

@@ -35,7 +35,8 @@ def write_reproducer(folder: Path, rule: Rule, site: Site, patch: Patch | None, 
             (target / f"{name}.txt").write_text(str(graph), encoding="utf-8")
         np.savez(target / "constants.npz", **_arrays(sides.values()))  # type: ignore[arg-type]  # names to arrays
         (target / "why.txt").write_text(
-            f"graphopt {__version__}\nrule {rule.name} ({rule.cls.value})\nat {label}\n{error}\n", encoding="utf-8"
+            f"graphopt {__version__}\nrule {rule.name} ({rule.cls.value})\nat {label}\n{error}\n",
+            encoding="utf-8",
         )
     except (OSError, ValueError):
         return ""
