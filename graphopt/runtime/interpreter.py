@@ -13,7 +13,7 @@ import numpy as np
 from graphopt.analysis.evaluate import has_kernel, reads, run_nodes, widened
 from graphopt.errors import UsageError
 from graphopt.ir.graph import Graph, Node, Value
-from graphopt.ir.types import TensorType, Type
+from graphopt.ir.types import Type
 from graphopt.runtime.session import BaseSession
 
 
@@ -34,8 +34,8 @@ class Interpreter(BaseSession):
 
     @property
     def inputs(self) -> Mapping[str, Type | None]:
-        """Names and types of the inputs, in order; those with a default may be left out."""
-        return {v.name: v.type for v in self.graph.inputs}
+        """Names and types of the inputs without a default, in order."""
+        return {v.name: v.type for v in self.graph.inputs if v.constant is None}
 
     @property
     def outputs(self) -> Mapping[str, Type | None]:
@@ -43,9 +43,9 @@ class Interpreter(BaseSession):
         return {v.name: v.type for v in self.graph.outputs}
 
     @property
-    def optional_inputs(self) -> frozenset[str]:
-        """Inputs with a default."""
-        return frozenset(v.name for v in self.graph.inputs if v.constant is not None)
+    def optional_inputs(self) -> Mapping[str, Type | None]:
+        """Names and types of the inputs with a default."""
+        return {v.name: v.type for v in self.graph.inputs if v.constant is not None}
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return evaluate(self.graph, feeds, self.graph.outputs, self.float_type)
@@ -91,8 +91,3 @@ def needed(graph: Graph, wanted: tuple[Value, ...]) -> list[Node]:
 def without_kernel(graph: Graph) -> Node | None:
     """The first node that the outputs depend on and that cannot be evaluated; None: all can."""
     return next((n for n in needed(graph, graph.outputs) if not has_kernel(n)), None)
-
-
-def is_tensor_graph(graph: Graph) -> bool:
-    """Whether all inputs are tensors, which is what seeded inputs can be made for."""
-    return all(isinstance(v.type, TensorType) for v in graph.inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -54,9 +55,9 @@ class BaseSession(ABC):
         """Names and types of the outputs, in order."""
 
     @property
-    def optional_inputs(self) -> frozenset[str]:
-        """Inputs with a default, which may be left out."""
-        return frozenset()
+    def optional_inputs(self) -> Mapping[str, Type | None]:
+        """Further inputs, which have a default: initializers that the model lets a caller override."""
+        return {}
 
     @abstractmethod
     def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -79,9 +80,7 @@ class BaseSession(ABC):
         """
         names = list(self.inputs)
         if len(arrays) > len(names):
-            raise UsageError(
-                f"the network takes {len(names)} inputs ({_listed(names)}), and {len(arrays)} were given"
-            )
+            raise UsageError(f"the network takes {len(names)} inputs ({_listed(names)}), and {len(arrays)} were given")
         feeds = dict(zip(names, arrays, strict=False))
         for name, array in named.items():
             if name in feeds:
@@ -95,7 +94,7 @@ class BaseSession(ABC):
 def check_feeds(
     feeds: Mapping[str, np.ndarray],
     accepts: Mapping[str, Type | None],
-    optional: frozenset[str] = frozenset(),
+    optional: Mapping[str, Type | None] = MappingProxyType({}),
 ) -> None:
     """Check names, dtypes and shapes of what a session is given.
 
@@ -103,13 +102,13 @@ def check_feeds(
         UsageError: naming the input, what was expected, and what was given.
     """
     for name in feeds:
-        if name not in accepts:
+        if name not in accepts and name not in optional:
             raise UsageError(f"there is no input `{name}`: the inputs are {_listed(accepts)}")
     sizes: dict[str, tuple[int, str]] = {}
-    for name, kind in accepts.items():
+    for name, kind in (*accepts.items(), *optional.items()):
         if name in feeds:
             _check_feed(name, feeds[name], kind, sizes)
-        elif name not in optional:
+        elif name in accepts:
             raise UsageError(f"the input `{name}` ({kind or 'of unknown type'}) is missing")
 
 
@@ -117,9 +116,7 @@ def _check_feed(name: str, array: np.ndarray, kind: Type | None, sizes: dict[str
     if not isinstance(kind, TensorType):
         return
     if not isinstance(array, np.ndarray):
-        raise UsageError(
-            f"the input `{name}` must be a NumPy array of type {kind}, not {type(array).__name__}"
-        )
+        raise UsageError(f"the input `{name}` must be a NumPy array of type {kind}, not {type(array).__name__}")
     given = f"{dtype_of(array.dtype)}{list(array.shape)}"
     wrong = UsageError(f"the input `{name}` must be {kind}, and {given} was given")
     if dtype_of(array.dtype) != kind.dtype:
