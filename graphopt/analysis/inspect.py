@@ -119,7 +119,7 @@ def _keeps_activation(node: Node) -> bool:
 
 
 def _is_layer(node: Node) -> bool:
-    return _keeps_activation(node) or isinstance(node.op, BatchNormalization) or isinstance(node.op, Room)
+    return isinstance(node.op, Room)
 
 
 def _elements(value: Value, bound: Mapping[str, int]) -> int:

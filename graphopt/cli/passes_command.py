@@ -42,5 +42,5 @@ def command(name: str | None, as_json: bool) -> None:
         return
     chosen_pass = PASSES[name]
     click.echo(chosen_pass.doc.strip() + "\n")
-    rows = [(r.name, r.cls.value, r.doc.splitlines()[0] if r.doc else "") for r in chosen_pass.rules]
-    emit(grid("", ("rule", "class", "what it does"), rows))
+    rules = [(r.name, r.cls.value, r.doc.splitlines()[0] if r.doc else "") for r in chosen_pass.rules]
+    emit(grid("", ("rule", "class", "what it does"), rules))

@@ -30,7 +30,7 @@ def progress() -> Iterator[Step]:
     from rich.console import Console
 
     with Console(stderr=True).status("starting") as status:
-        yield lambda what: status.update(what)
+        yield lambda what: status.update(what)  # noqa: PLW0108  # `update` has more parameters
 
 
 def emit_json(data: object) -> None:

@@ -34,6 +34,7 @@ class Uniform:
     high: float
 
     def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """The data, float32."""
         return (rng.random(shape, np.float32) * np.float32(self.high - self.low) + np.float32(self.low)).astype(
             np.float32
         )
@@ -49,5 +50,6 @@ class Draw:
     shape: tuple[int, ...]
 
     def __call__(self) -> np.ndarray:
+        """The data, float32."""
         key = hashlib.sha256(f"{self.seed}/{self.name}".encode()).digest()
         return self.init(np.random.default_rng(int.from_bytes(key[:16], "big")), self.shape)

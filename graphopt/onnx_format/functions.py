@@ -44,9 +44,8 @@ class _Inliner:
             if function is not None:
                 expanded += self.call(node, function, depth)
                 continue
-            if any(a.HasField("g") or a.graphs for a in node.attribute):
-                node = self.inside(node, opsets, depth)
-            expanded.append((node, opsets))
+            holds_graphs = any(a.HasField("g") or a.graphs for a in node.attribute)
+            expanded.append((self.inside(node, opsets, depth) if holds_graphs else node, opsets))
         return expanded
 
     def inside(self, node: onnx.NodeProto, opsets: Mapping[str, int], depth: int) -> onnx.NodeProto:

@@ -1,4 +1,4 @@
-"""ONNX's messages to and from the IR's small parts: types, tensors, attributes (graphs are the reader's and writer's)."""
+"""ONNX's messages to and from the IR's small parts: types, tensors, attributes."""
 
 from __future__ import annotations
 
@@ -140,7 +140,8 @@ class TensorReader:
         wanted, found = -(-size * each // packed), len(getattr(proto, field))
         if wanted != found:
             raise ModelError(
-                f"the weight `{name}` is declared {kind} and has {found:,} of {wanted:,} elements: export the model again"
+                f"the weight `{name}` is declared {kind} and has {found:,} of {wanted:,} elements: "
+                "export the model again"
             )
         if kind.dtype == string:
             values = np.empty(size, object)
@@ -266,14 +267,14 @@ def write_attribute(
     from graphopt.ir.graph import Graph
 
     proto.name = name
-    proto.type = attribute.kind.value
+    proto.type = attribute.kind.value  # type: ignore[assignment]  # an enum's number
     value = attribute.value
     items = value if isinstance(value, tuple) else (value,)
     match attribute.kind:
         case Kind.INT:
-            proto.i = value
+            proto.i = value  # type: ignore[assignment]  # here and below the kind says what the value is
         case Kind.FLOAT:
-            proto.f = value
+            proto.f = value  # type: ignore[assignment]
         case Kind.STRING:
             proto.s = _bytes(value)  # type: ignore[arg-type]  # the kind says that it is text
         case Kind.INTS | Kind.FLOATS:

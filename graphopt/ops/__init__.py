@@ -1,6 +1,6 @@
 """Operators: one room each, by family, and the functions that apply them (`ops.relu(x)`, `ops.conv(x, w)`)."""
 
-from graphopt.ops import activation, conv, elementwise, linear, norm, pool, reduce, registry, resize, shape
+from graphopt.ops import registry
 from graphopt.ops.activation import *  # noqa: F403
 from graphopt.ops.conv import *  # noqa: F403
 from graphopt.ops.elementwise import *  # noqa: F403

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from graphopt.ops.room import Room
 
 _ROOMS: dict[tuple[str, str], type[Room]] = {}
-_frozen = False
+_FROZEN: list[bool] = []  # not empty once registration has ended
 
 
 def register(cls: type[Room]) -> None:
     """Enter a room; each name once, and only while `graphopt.ops` is being imported."""
-    if _frozen:
+    if _FROZEN:
         raise RuntimeError(f"{cls.name}: rooms are declared in graphopt/ops only")
     if (cls.domain, cls.name) in _ROOMS:
         raise RuntimeError(f"{cls.name} has two rooms")
@@ -28,8 +28,7 @@ def register(cls: type[Room]) -> None:
 
 def freeze() -> None:
     """End registration."""
-    global _frozen
-    _frozen = True
+    _FROZEN.append(True)
 
 
 def rooms() -> Mapping[tuple[str, str], type[Room]]:

@@ -159,7 +159,9 @@ class Adapter:
 
 
 class Room(Operator):
-    """Base of all rooms. What a subclass may define beside its fields and operands:
+    """Base of all rooms.
+
+    What a subclass may define beside its fields and operands:
 
     `infer(*facts) -> TensorType | tuple`: the type rule; raises `TypeRuleError`. Facts of operands left out are None.
     `kernel(*arrays) -> array | tuple`: NumPy semantics for any float type; operands left out are None.

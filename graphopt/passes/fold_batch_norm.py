@@ -53,6 +53,7 @@ class Scaled:
     scale: np.ndarray
 
     def __call__(self) -> np.ndarray:
+        """The scaled weight, of the weight's own type."""
         weight = self.base.array()
         out = np.empty(weight.shape, weight.dtype)
         with np.errstate(all="ignore"):
@@ -79,7 +80,7 @@ def fold_affine(site: Site) -> Draft | None:
     if linear is None:
         return None
     op = linear.op
-    if not isinstance(op, LinearWeights) or not isinstance(op, Room) or not isinstance(after, ChannelAffine):
+    if not isinstance(op, Room) or not isinstance(op, LinearWeights) or not isinstance(after, ChannelAffine):
         return None
     site.only_read_by(linear.result, node)
     weight = linear.operands[op.weight]
@@ -99,6 +100,7 @@ def fold_affine(site: Site) -> Draft | None:
         return site.apply(op, linear.operands[0], new_weight)
     new_bias = _narrowed(site, op.with_bias(old, scale, shift), new_weight.value, "the folded bias")
     folded = op.folded()
+    assert isinstance(folded, Room)
     return site.apply(folded, linear.operands[0], new_weight, site.constant(new_bias, like=bias or weight))
 
 
@@ -124,11 +126,8 @@ def _linear_before(site: Site) -> Node | None:
 
 
 def _weight(site: Site, op: LinearWeights, weight: Value | None, scale: np.ndarray) -> Draft:
-    site.require(
-        weight is not None and weight.is_constant and weight.constant is not None,
-        f"the weight `{weight.name if weight else ''}` is not a constant",
-    )
-    assert weight is not None and weight.constant is not None
+    if weight is None or not weight.is_constant or weight.constant is None:
+        raise Refused(f"the weight `{weight.name if weight else ''}` is not a constant")
     data = weight.constant
     site.require(data.type.dtype.is_float, f"the weight `{weight.name}` is {data.type}")
     site.require(bool(np.isfinite(scale).all()), "a scale is not finite")

@@ -54,6 +54,7 @@ class Computed:
     index: int
 
     def __call__(self) -> np.ndarray:
+        """The result, computed now."""
         with np.errstate(all="ignore"):
             result = self.op.kernel(*(None if c is None else c.array() for c in self.operands))
         array = result if isinstance(result, np.ndarray) else np.asarray(result[self.index])

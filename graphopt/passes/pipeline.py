@@ -23,6 +23,7 @@ from graphopt.passes.result import Result
 from graphopt.rewrite.engine import GROWTH, Check, Engine, Settings
 from graphopt.rewrite.record import entry_of, summarize
 from graphopt.rewrite.rule import Pass, Rule
+from graphopt.rewrite.site import FactValue
 
 SIMPLIFY: tuple[Pass, ...] = (
     normalize.PASS,  # first: everything below looks for constants and for neighbours without Identity in between
@@ -84,7 +85,7 @@ def optimize(
         if sum(engine.run(p) for p in simplify) == 0:
             break
     lowered = [engine.run(p) for p in LOWER if p.name in chosen]
-    options = {
+    options: dict[str, FactValue] = {
         "level": level,
         "target": target,
         "passes": sorted(chosen),

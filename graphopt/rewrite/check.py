@@ -123,9 +123,9 @@ def _cut(nodes: Iterable[Node], boundary: Iterable[Value], outputs: list[Value])
     nodes = list(nodes)
     for value in boundary:
         mapping[value] = graph.add_input(Value(graph.fresh_name(value.name), value.type))
-    for value in (v for vs in (*(n.operands for n in nodes), outputs) for v in vs):
-        if value is not None and value.is_constant and value not in mapping:
-            mapping[value] = graph.add_constant(Value(graph.fresh_name(value.name), value.type, value.constant))
+    for read in (*(o for n in nodes for o in n.operands), *outputs):
+        if read is not None and read.is_constant and read not in mapping:
+            mapping[read] = graph.add_constant(Value(graph.fresh_name(read.name), read.type, read.constant))
     copy_nodes(nodes, graph, mapping)
     for i, value in enumerate(outputs):
         graph.set_output(i, mapping[value])
