@@ -122,7 +122,7 @@ def compare(
             return _differs(f"its shape is {list(result.shape)}, and the original's is {list(base.shape)}")
     if any(a.shape != base.shape for a in (*noise, *results)):  # the original itself has several shapes
         return Verdict(True, excused=max(a.size for a in (*noise, *results)))
-    if element.kind == "c" or (element.kind not in "iubOSU" and dtype_of(element).is_float):
+    if is_real(element):
         if reference.shape != base.shape:
             reference = base
         return _compare_floats(reference, noise, results, element, bounds)
@@ -187,7 +187,7 @@ def _compare_floats(
     own = max(_error(_wide(a), truth, scale)[0] for a in noise)
     if not math.isfinite(own):
         return _differs("the original's own rounding cannot be measured: its runs have nothing in common")
-    level = max(own, NOISE_FLOOR_EPS * _eps(element))
+    level = max(own, NOISE_FLOOR_EPS * eps(element))
     allowed = NOISE_FACTOR * level + bounds
     errors = [_error(_wide(r), truth, scale) for r in results]
     which = max(range(len(errors)), key=lambda i: errors[i][0])
@@ -257,7 +257,12 @@ def _error(x: np.ndarray, reference: np.ndarray, scale: float) -> tuple[float, i
     return float(relative.ravel()[at]), at
 
 
-def _eps(element: np.dtype) -> float:
+def is_real(element: np.dtype) -> bool:
+    """Whether elements are measured (floats and complex numbers), not compared exactly."""
+    return element.kind == "c" or (element.kind not in "iubOSU" and dtype_of(element).is_float)
+
+
+def eps(element: np.dtype) -> float:
     """Distance from 1 to the next number of a float or complex type."""
     if element.kind == "c":
         return float(np.finfo(element).eps)
