@@ -47,6 +47,10 @@ class Interpreter(BaseSession):
         """Names and types of the inputs with a default."""
         return {v.name: v.type for v in self.graph.inputs if v.constant is not None}
 
+    @property
+    def _order(self) -> tuple[str, ...]:
+        return tuple(v.name for v in self.graph.outputs)
+
     def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return evaluate(self.graph, feeds, self.graph.outputs, self.float_type)
 

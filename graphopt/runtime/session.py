@@ -59,6 +59,11 @@ class BaseSession(ABC):
         """Further inputs, which have a default: initializers that the model lets a caller override."""
         return {}
 
+    @property
+    def _order(self) -> tuple[str, ...]:
+        """Names of the outputs in order; a graph may give one value twice."""
+        return tuple(self.outputs)
+
     @abstractmethod
     def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """`run` on feeds that were checked."""
@@ -87,7 +92,7 @@ class BaseSession(ABC):
                 raise UsageError(f"the input `{name}` was given twice, by position and by name")
             feeds[name] = array
         results = self.run(feeds)
-        ordered = tuple(results[name] for name in self.outputs)
+        ordered = tuple(results[name] for name in self._order)
         return ordered[0] if len(ordered) == 1 else ordered
 
 
