@@ -161,7 +161,7 @@ _REMEDIES = (
      " element type, opset, or version of onnxruntime"),
     (r"[Uu]nsupported model IR version|opset \d+ is under development|only \*guarantees\* support",
      "write the model for an older opset or IR version, or install a newer onnxruntime"),
-    (r"protobuf parsing failed", "export or copy the file again"),
+    (r"[Pp]rotobuf parsing failed", "export or copy the file again"),
     (r"external data|External data|file_size|filesystem error|cannot get file size",
      "put the external data file beside the model"),
     (r"[Ii]nvalid rank|broadcast|reshape|shape|dimension", "check the shapes of the inputs"),

@@ -160,7 +160,7 @@ class Verification:
         """For a person: one line a set of inputs, and the notes."""
         if not self.ran:
             return [self.sentence]
-        found = []
+        found = [self.problem] if self.problem else []
         for c in self.cases:
             if c.error:
                 found.append(f"not equal on {c.case}: {c.error}")
