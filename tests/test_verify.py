@@ -51,6 +51,12 @@ def test_the_same_model_is_equal_on_every_shape_and_kind_of_input(check):
     assert verification.suspect is None
 
 
+def test_by_default_the_second_shapes_see_normal_inputs_only(check):
+    proto = tiny.model([node("Relu", "x", "y")], [info("x", F, ["N", 4])], [info("y")])
+    seen = [(c.case.shapes["N"], c.case.kind) for c in check(proto, proto).cases]
+    assert seen == [(1, "normal"), (1, "uniform"), (1, "scaled"), (3, "normal")]
+
+
 def test_rounding_is_equal(check):
     """A batch normalization folded in float32 by hand rounds differently and is right."""
     w, scale = random(4, 3, 3, 3), random(4, seed=1)
@@ -204,7 +210,7 @@ def test_the_next_candidate_where_the_original_refuses_one(check):
     )
     verification = check(reshape, reshape)
     assert verification.equal
-    assert [tuple(c.case.shapes.values()) for c in verification.cases[::3]] == [(1, 384), (3, 256)]
+    assert [tuple(c.case.shapes.values()) for c in verification.cases] == [(1, 384)] * 3 + [(3, 256)]
 
 
 def test_a_batch_that_the_original_itself_refuses_is_told(check):
@@ -304,7 +310,7 @@ def test_the_budget_of_the_reference_is_said(check, monkeypatch):
     proto, graph = leaky()
     monkeypatch.setattr("graphopt.runtime.oracle.macs", lambda node: 1000)
     verification = check(proto, proto, graph=graph, oracle_macs=2500)
-    assert [c.reference for c in verification.cases] == ["float64"] * 2 + ["runtime"] * 4
+    assert [c.reference for c in verification.cases] == ["float64"] * 2 + ["runtime"] * 2
     assert any("budget" in n for n in verification.notes)
 
 

@@ -79,7 +79,8 @@ class Verdict:
             return f"{self.reason}{excused}"
         if self.allowed == 0:
             return f"identical{excused}"
-        return f"error {self.error:.2g}, {self.allowed:.2g} is allowed{excused}"
+        doubt = ": the original's own rounding is that large" if self.blind else ""
+        return f"error {self.error:.2g}, {self.allowed:.2g} is allowed{doubt}{excused}"
 
     def to_json(self) -> dict[str, object]:
         """As a JSON object."""

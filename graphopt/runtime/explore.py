@@ -85,7 +85,7 @@ class Runs:
                 continue
             worked.append(found.shapes)
             cases.append(found)
-            for seed, kind in list(enumerate(options.kinds))[1:]:
+            for seed, kind in list(enumerate(options.kinds))[1:] if index == 0 or given else ():
                 case = Case(found.shapes, kind, seed, found.integers)
                 if search.runs(case):
                     cases.append(case)

@@ -51,7 +51,8 @@ def verify(
         result: the file to judge.
         graph: the original's graph, or a function that loads it, for the float64 reference; None for none.
         shapes: for each symbolic dim's name (`x[2]` for one without a name) numbers, one for each set of shapes.
-            By default a batch is 1 and then 3, other dims are 224 and then 256, or what the original takes.
+            By default a batch is 1 and then 3, other dims are 224 and then 256, or what the original takes;
+            the second set then sees normal inputs only.
         inputs: arrays to compare on, instead of seeded ones; inputs that are left out are seeded.
         exact_only: only EXACT rewrites were made: without ONNX Runtime's optimizers the bits must be the same.
         bounds: the certified relative bounds of BOUNDED rewrites, summed.
