@@ -1,198 +1,210 @@
-"""The file side of models: mapped input, external data that stays in its folder, output that is all or nothing."""
+"""Reads files: models mapped into memory, and the data beside them, which is confined to their folder."""
 
 from __future__ import annotations
 
 import mmap
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from pathlib import Path
-from types import TracebackType
-from typing import TypeAlias
+import stat
+from pathlib import Path, PureWindowsPath
+from typing import Final
 
-from graphopt.errors import GraphoptError, ModelError, UsageError
+import numpy as np
 
-Buffer: TypeAlias = bytes | memoryview
+from graphopt.errors import ModelError
+from graphopt.onnx_format.atomic import AtomicOutput, check_writable
 
-GATHER = 1 << 20  # small chunks are gathered to writes of this size
-_FOREIGN = (
-    (b"version https://git-lfs", "is a Git LFS pointer: run `git lfs pull`"),
-    (b"<!DOCTYPE", "is a web page: download the model itself"),
-    (b"<html", "is a web page: download the model itself"),
-    (b"PK\x03\x04", "is a zip archive (a PyTorch checkpoint?): unpack it, or export the model to ONNX"),
-    (b"{", "is text: export the model to ONNX"),
-    (b"#", "is text: export the model to ONNX"),
+__all__ = ["AtomicOutput", "ExternalData", "Mapped", "check_writable", "external", "open_bytes", "release"]
+
+MAPPED_BYTES = 1 << 16  # a shorter file is read: a mapping holds a file descriptor and takes as long
+HEAD_BYTES = 1024  # looked at to tell what a file is that is no model
+# What people hand over in place of a model, by how it begins; no ModelProto begins so.
+_OTHERS: Final = (
+    (b"version https://git-lfs", "it is a Git LFS pointer, not the model: fetch the model with `git lfs pull`"),
+    (b"PK\x03\x04", "it is a zip archive (PyTorch saves so too), not an ONNX model: unpack it, or export it to ONNX"),
+    (b"\x1f\x8b", "it is compressed with gzip: unpack it first"),
+    *((bytes((0x80, n)), "it is a Python pickle, not an ONNX model: export the model to ONNX") for n in (2, 3, 4, 5)),
+    (b"\x93NUMPY", "it is a NumPy array, not an ONNX model"),
+    (b"\x89HDF\r\n\x1a\n", "it is an HDF5 file, not an ONNX model: export the model to ONNX"),
 )
+_MARKUP: Final = (b"<!doctype", b"<html", b"<?xml")
 
 
 class Mapped:
-    """A file in memory as the system pages it in; it is unmapped with the last view of it."""
+    """A file's bytes, read-only; the file is closed when nobody holds this object or a view of it any more.
 
-    def __init__(self, path: Path, mapping: mmap.mmap) -> None:
+    Attributes:
+        path: the file.
+        view: all of its bytes.
+    """
+
+    __slots__ = ("path", "view")
+
+    def __init__(self, path: Path, view: memoryview) -> None:
         self.path = path
-        self._mapping = mapping
-        self.view = memoryview(mapping)
-        self._base = self.view.obj
+        self.view = view
 
-    def release(self, data: memoryview) -> None:
-        """Let the system take back the pages of a view that has been used; they are read again if needed."""
-        advise = getattr(self._mapping, "madvise", None)
-        if advise is None or not hasattr(mmap, "MADV_DONTNEED"):
-            return
-        import numpy as np
-
-        whole = np.frombuffer(self.view, np.uint8)
-        part = np.frombuffer(data, np.uint8)
-        start = part.ctypes.data - whole.ctypes.data
-        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
-        last = (start + len(part)) // mmap.PAGESIZE * mmap.PAGESIZE
-        if last > first:
-            advise(mmap.MADV_DONTNEED, first, last - first)
+    def release(self, data: memoryview | None = None) -> None:
+        """Tell the system that `data`, by default all of the file, is not needed in memory for now."""
+        release(self.view if data is None else data)
 
 
-def open_bytes(path: Path) -> Mapped:
-    """Map a file for reading.
+def open_bytes(path: str | Path) -> Mapped:
+    """The bytes of a model's file.
 
     Raises:
-        ModelError: it is missing, a directory, empty, or plainly something else than a model.
+        ModelError: there is no such file, it cannot be read, is empty, or is plainly something else.
     """
+    path = Path(path)
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if not size:
-                raise ModelError("the file is empty: export the model again")
-            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
-        raise ModelError("there is no such file: check the path") from None
-    except IsADirectoryError:
-        raise ModelError("it is a directory: name the .onnx file in it") from None
-    except (PermissionError, OSError) as error:
-        raise ModelError(f"it cannot be read ({error.strerror or error}): check its permissions") from None
-    head = mapping[:32].lstrip()
-    for magic, what in _FOREIGN:
-        if head.startswith(magic):
-            raise ModelError(f"it {what}")
-    return Mapped(path, mapping)
+        mapped = Mapped(path, _map(path))
+    except OSError as error:
+        raise ModelError(f"{path}: {_why_unreadable(error)}") from None
+    except ValueError:
+        raise ModelError(f"{path!r} is no path: give the name of an ONNX file") from None
+    if what := _something_else(bytes(mapped.view[:HEAD_BYTES])):
+        raise ModelError(f"{path}: {what}")
+    return mapped
 
 
-def external(folder: Path, location: str, offset: int, length: int, *, tensor: str = "") -> memoryview:
-    """Bytes of a tensor that lie in a file beside the model.
+def release(view: memoryview) -> None:
+    """Let the memory go that holds what was read of a mapped file; later reads fetch it from the file again.
 
-    Raises:
-        ModelError: the file is missing, too short, or outside of the model's folder.
+    Views of other memory are left alone, as is everything where the system has no way to say so.
     """
-    what = f"the external data of `{tensor}`"
-    if not location or Path(location).is_absolute() or ".." in Path(location).parts or "\\" in location:
-        raise ModelError(f"{what} is said to lie in {location!r}, outside of the model's folder: it is not read")
-    path = folder / location
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise ModelError(f"{what} lies in {location!r}, a link that leaves the model's folder: it is not read")
-    try:
-        mapped = open_bytes(path)
-    except ModelError:
-        raise ModelError(f"{what} is missing: put {location!r} beside the model") from None
-    if offset < 0 or length < 0 or offset + length > len(mapped.view):
-        raise ModelError(
-            f"{what} should be {length:,} bytes at {offset:,} of {location!r}, which has {len(mapped.view):,}: "
-            "copy or export it again"
-        )
-    return mapped.view[offset : offset + length]
+    mapping = view.obj
+    if not isinstance(mapping, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED") or not view.nbytes:
+        return
+    start = _address(view) - _address(memoryview(mapping))
+    first = start - start % mmap.PAGESIZE
+    mapping.madvise(mmap.MADV_DONTNEED, first, start + view.nbytes - first)
 
 
-def check_writable(path: Path) -> None:
-    """Make sure, before any work, that a file can be written there.
+class ExternalData:
+    """The files beside a model that hold its weights; each is opened once, however many weights lie in it.
 
-    Raises:
-        UsageError: the folder is missing or not writable, or the path is a directory.
-    """
-    folder = path.parent
-    if path.is_dir():
-        raise UsageError(f"{path}: it is a directory: name a file in it")
-    if not folder.is_dir():
-        raise UsageError(f"{path}: its folder does not exist: create {folder} first")
-    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise UsageError(f"{path}: it cannot be written: check the permissions, or name another file")
-
-
-class AtomicOutput:
-    """Writes files so that all take their places together, or none: staged in a folder beside, flushed, renamed.
-
-    with AtomicOutput() as output:
-        output.write(path, chunks)
-        check(output.staged(path))     # may raise: then nothing took its place
+    Args:
+        folder: the model's folder, which nothing leaves.
     """
 
-    def __init__(self) -> None:
-        self._staged: dict[Path, Path] = {}
-        self._folder: Path | None = None
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[str, memoryview] = {}
 
-    def __enter__(self) -> AtomicOutput:
-        return self
+    def view(self, location: str, offset: int, length: int | None, *, tensor: str = "") -> memoryview:
+        """`length` bytes of a file from `offset` on, or all from there.
 
-    def staged(self, path: Path) -> Path:
-        """Where `path`'s bytes are until they take their place; files staged together lie together."""
-        return self._staged[path]
-
-    def write(self, path: Path, chunks: Iterable[Buffer]) -> None:
-        """Stage a file.
+        Args:
+            location: the file's path, relative to the folder.
+            offset: in bytes.
+            length: in bytes; None stands for the rest of the file.
+            tensor: whose data it is, for the errors.
 
         Raises:
-            UsageError: the path cannot be written.
+            ModelError: the path leaves the folder, the file is missing or too short.
         """
-        check_writable(path)
+        whose = f"the data of `{tensor}`" if tensor else "external data"
+        file = self._files.get(location)
+        if file is None:
+            file = self._files[location] = self._open(location, whose)
+        stop = file.nbytes if length is None else offset + length
+        if offset < 0 or stop < offset or stop > file.nbytes:
+            raise ModelError(
+                f"{whose} is said to be {stop - offset:,} bytes from byte {offset:,} on of `{location}`, "
+                f"which has {file.nbytes:,} bytes: copy the file again, or export the model again"
+            )
+        return file[offset:stop]
+
+    def _open(self, location: str, whose: str) -> memoryview:
+        parts = PureWindowsPath(location)  # knows both kinds of slashes, and drives
+        if parts.anchor or ".." in parts.parts or not parts.parts or "\0" in location:
+            raise ModelError(
+                f"{whose} is said to lie in {location!r}, which is no path below the model's folder: "
+                "export the model again with its data beside it"
+            )
+        real = Path(os.path.realpath(self._folder / location))
+        if not real.is_relative_to(os.path.realpath(self._folder)):
+            raise ModelError(
+                f"{whose} lies in `{location}`, a link that leads out of the model's folder: "
+                "copy the file that it leads to into the folder"
+            )
         try:
-            if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-            target = self._folder / path.name
-            with target.open("wb", buffering=0) as file:
-                _stream(file.write, chunks)
-                os.fsync(file.fileno())
+            return _map(real)
+        except FileNotFoundError:
+            raise ModelError(
+                f"{whose} lies in `{location}`, and {real} does not exist: put that file beside the model"
+            ) from None
         except OSError as error:
-            raise UsageError(f"{path}: it cannot be written ({error.strerror or error})") from None
-        self._staged[path] = target
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                for path, target in reversed(self._staged.items()):
-                    os.replace(target, path)
-                    _flush_folder(path.parent)
-        except OSError as failure:
-            raise GraphoptError(f"the output cannot take its place ({failure.strerror or failure})") from None
-        finally:
-            if self._folder is not None:
-                shutil.rmtree(self._folder, ignore_errors=True)
+            raise ModelError(f"{whose} lies in `{location}`, and {real} cannot be read: {_reason(error)}") from None
 
 
-def _stream(write: Callable[[Buffer], int | None], chunks: Iterable[Buffer]) -> None:
-    gathered = bytearray()
-    for chunk in chunks:
-        if len(chunk) < GATHER:
-            gathered += chunk
-            if len(gathered) < GATHER:
-                continue
-            chunk, gathered = bytes(gathered), bytearray()  # noqa: PLW2901  # what is written now
-        elif gathered:
-            _write_all(write, bytes(gathered))
-            gathered = bytearray()
-        _write_all(write, chunk)
-    _write_all(write, bytes(gathered))
+def external(folder: Path, location: str, offset: int, length: int | None, *, tensor: str = "") -> memoryview:
+    """One piece of external data; see `ExternalData`, which opens a file only once.
+
+    Raises:
+        ModelError: the path leaves the folder, the file is missing or too short.
+    """
+    return ExternalData(folder).view(location, offset, length, tensor=tensor)
 
 
-def _write_all(write: Callable[[Buffer], int | None], data: Buffer) -> None:
-    view = memoryview(data).cast("B") if len(data) else memoryview(b"")
-    while len(view):
-        view = view[write(view[: 1 << 24]) or 0 :]
+def _map(path: Path) -> memoryview:
+    """A read-only view of a regular file; raises OSError, or ValueError where the name cannot be one."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:  # not blocking: the open of a named pipe would wait for its other end
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is not a regular file")
+        if status.st_size < MAPPED_BYTES:
+            with open(descriptor, "rb", closefd=False) as file:
+                return memoryview(file.read(MAPPED_BYTES))
+        return memoryview(mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ))
+    finally:
+        os.close(descriptor)
 
 
-def _flush_folder(folder: Path) -> None:
-    with suppress(OSError):  # not every system lets a folder be flushed
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _address(view: memoryview) -> int:
+    return np.frombuffer(view, np.uint8).ctypes.data
+
+
+def _why_unreadable(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file: check the path"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder: give the name of an ONNX file"
+    if isinstance(error, PermissionError):
+        return "it may not be read: check its permissions"
+    return f"it cannot be read: {_reason(error)}"
+
+
+def _reason(error: OSError) -> str:
+    return "it is a folder" if isinstance(error, IsADirectoryError) else error.strerror or str(error)
+
+
+def _something_else(head: bytes) -> str | None:
+    """What a file is, and what to do, where its first bytes show that it is no ONNX model."""
+    if not head:
+        return "it is empty: export or copy the model again"
+    for start, what in _OTHERS:
+        if head.startswith(start):
+            return what
+    if head[3:8] == b"\0TFL3":
+        return "it is a TensorFlow Lite model: convert it to ONNX first"
+    if head[3:8] == b"\0ORTM":
+        return "it is in ONNX Runtime's own format: give the ONNX file that it was made from"
+    if head.lstrip().lower().startswith(_MARKUP):
+        return "it is a web page or XML, not an ONNX model: download the file itself"
+    if _is_text(head):
+        return "it is a text file, not an ONNX model: give the model's binary file"
+    return None
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether all is UTF-8 without the control characters that protobuf's tags and lengths are."""
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        if len(head) < HEAD_BYTES or error.start < len(head) - 3:  # else the cut goes through a character
+            return False
+        text = head[: error.start].decode()
+    return all(character >= " " or character in "\t\n\r\f" for character in text)
