@@ -3,8 +3,10 @@
 from graphopt.ops import registry
 from graphopt.ops.activation import *  # noqa: F403
 from graphopt.ops.conv import *  # noqa: F403
+from graphopt.ops.create import *  # noqa: F403
 from graphopt.ops.elementwise import *  # noqa: F403
 from graphopt.ops.linear import *  # noqa: F403
+from graphopt.ops.movement import *  # noqa: F403
 from graphopt.ops.norm import *  # noqa: F403
 from graphopt.ops.pool import *  # noqa: F403
 from graphopt.ops.reduce import *  # noqa: F403

@@ -20,6 +20,7 @@ file is read and down again when one is written.
 
 from __future__ import annotations
 
+import itertools
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -31,10 +32,10 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 
-from graphopt.errors import TypeRuleError
+from graphopt.errors import GraphoptError, TypeRuleError
 from graphopt.ir.attributes import Attribute, AttributeValue, Kind
 from graphopt.ir.constant import Constant
-from graphopt.ir.dims import Dim
+from graphopt.ir.dims import Dim, symbol
 from graphopt.ir.operator import Operator
 from graphopt.ir.types import DType, Shape, TensorType
 
@@ -268,3 +269,15 @@ def _kind(hint: Any) -> Kind:  # noqa: ANN401  # a type annotation has no narrow
     if isinstance(hint, types.UnionType):
         (hint,) = [a for a in typing.get_args(hint) if a is not type(None)]
     return _KIND_OF[hint]
+
+
+class NoKernelError(GraphoptError):
+    """An operator, or a combination of its attributes, that has no NumPy kernel."""
+
+
+_unknown = itertools.count()
+
+
+def unknown_dim() -> Dim:
+    """A dim of which nothing is known: an anonymous symbol unlike any other. Never written to files."""
+    return symbol(f"?{next(_unknown)}")
