@@ -124,6 +124,8 @@ def test_an_oracle_that_does_not_overflow_excuses_no_finite_result():
     truth = np.array([1.0, 1e39])
     assert compare(truth, [f32(1, math.inf)], [f32(1, math.inf)]).equal
     assert not compare(truth, [f32(1, math.inf)], [f32(1, 3e38)]).equal
+    near = np.array([1.0, 3.3e38])
+    assert not compare(near, [f32(1, math.inf)], [f32(1, 3.3e38)]).equal
 
 
 def test_all_zero():

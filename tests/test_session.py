@@ -235,9 +235,9 @@ def test_an_input_that_cannot_be_made_up_is_asked_for():
 
 
 def test_nudged_inputs_are_neighbours():
-    x = np.array([0.0, 1.0, -1.0, 3.4028235e38, np.inf, np.nan], np.float32)
+    x = np.array([0.0, 1.0, 3.4028235e38, -3.4028235e38, np.inf, np.nan], np.float32)
     moved = made.nudged({"x": x, "i": np.array([1, 2])})
-    assert np.count_nonzero(moved["x"][:3] != x[:3]) == 3
+    assert np.count_nonzero(moved["x"][:2] != x[:2]) == 2
     assert np.abs(moved["x"][1] - 1) <= np.finfo(np.float32).eps
     np.testing.assert_array_equal(np.isfinite(moved["x"]), np.isfinite(x))
     np.testing.assert_array_equal(moved["i"], [1, 2])

@@ -1,6 +1,7 @@
 """Verification: what is equal passes, and every kind of wrong result is caught and named."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -75,6 +76,7 @@ def test_rounding_is_equal(check):
     assert verification.equal, verification.sentence
     assert verification.cases[0].outputs[0].verdict.error != 0
     assert not check(original, result, exact_only=True).equal
+    assert check(original, original, exact_only=True).equal  # ONNX Runtime's own folding does not count
 
 
 def test_a_wrong_sign_in_one_weight(check):
@@ -146,6 +148,10 @@ def test_a_dtype_that_changed(check):
     original = tiny.model([node("Relu", "x", "y")], x, [info("y")])
     wider = tiny.model([node("Relu", "x", "a"), node("Cast", "a", "y", to=onnx.TensorProto.DOUBLE)], x, [y])
     assert differs(check(original, wider), "dtype", "f64", "f32")
+    graph = Graph()
+    made = graph.append(Relu(), [graph.add_input(Value("x", f32["N", 4]))], [Value("y", f32["N", 4])])
+    graph.set_output(0, made.result)
+    assert differs(check(original, wider, graph=graph), "dtype", "f64", "f32")  # the reference is float64 too
 
 
 def test_a_lost_nan(check):
@@ -272,6 +278,35 @@ def test_exact_rewrites_keep_their_bits(check):
     assert check(original, original, exact_only=True).equal
 
 
+def steep(*factors):
+    """sin(1000 x), the factor applied in parts: rounding is amplified alike in all of them."""
+    names = ["x", *(f"p{i}" for i in range(len(factors)))]
+    nodes = [node("Mul", f"{a} f{i}", b) for i, (a, b) in enumerate(pairwise(names))]
+    weights = [weight(f"f{i}", np.float32(f)) for i, f in enumerate(factors)]
+    return tiny.model([*nodes, node("Sin", names[-1], "y")], [info("x", F, ["N", 64])], [info("y")], weights)
+
+
+def test_without_a_reference_inputs_moved_by_one_ulp_show_the_noise(check):
+    assert check(steep(1000), steep(10, 100)).equal
+    assert not check(steep(1000), steep(10, 100.1)).equal
+
+
+def test_integers_at_a_threshold_that_one_ulp_decides(check):
+    x, y = [info("x", F, [2])], [info("y", onnx.TensorProto.BOOL)]
+
+    def above(*factors):
+        weights = [weight("f", np.float32(factors[0])), weight("g", np.float32(factors[1]))]
+        nodes = [node("Mul", "x f", "a"), node("Mul", "a g", "b"), node("Greater", "b three", "y")]
+        return tiny.model(nodes, x, y, [*weights, weight("three", np.float32(3))])
+
+    inputs = {"x": np.array([1, 7], np.float32)}
+    verification = check(above(1.5, 2), above(1.5, 2.0000002), inputs=inputs)
+    assert verification.equal
+    assert verification.cases[0].outputs[0].verdict.excused == 1
+    assert "1 elements differ" in verification.sentence
+    assert not check(above(1.5, 2), above(1.5, 0.1), inputs=inputs).equal
+
+
 def test_bounds_are_allowed(check):
     assert not check(tiny.network(), tiny.network(extra=1e-3), shapes=SMALL).equal
     assert check(tiny.network(), tiny.network(extra=1e-3), shapes=SMALL, bounds=0.1).equal
@@ -328,7 +363,7 @@ def test_a_reference_of_another_shape_is_not_used(check):
     proto, _ = leaky()
     graph = Graph()
     graph.add_input(Value("x", f32["N", 4]))
-    graph.set_output(0, graph.add_constant(Value("y", TensorType(f32, (1,)), Constant.of(np.ones(1, np.float32)))))
+    graph.set_output(0, graph.add_constant(Value("y", TensorType(f32, (7,)), Constant.of(np.ones(7, np.float32)))))
     verification = check(proto, proto, graph=graph)
     assert verification.equal
     assert any("disagrees" in n for n in verification.notes)

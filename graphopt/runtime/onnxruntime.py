@@ -110,12 +110,8 @@ class OnnxRuntimeSession(BaseSession):
         return tuple(self._session.get_providers())
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        import onnxruntime as ort
-
-        options = ort.RunOptions()
-        options.log_severity_level = _QUIET
         try:
-            results = self._session.run(list(self._outputs), dict(feeds), options)
+            results = self._session.run(list(self._outputs), dict(feeds))
         except Exception as error:  # its exceptions share no base but Exception
             raise ModelError(f"{self.name}: {explain(str(error))}") from error
         for name, array in zip(self._outputs, results, strict=True):

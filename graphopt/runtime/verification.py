@@ -147,11 +147,11 @@ class Verification:
         outputs = len(self.cases[0].outputs) if self.cases else 0
         counted = f"{_count(outputs, 'output')} on {_count(len(self.cases), 'input')}"
         measured = [v for v in verdicts if v.allowed > 0]
-        if not measured:
-            return f"identical: {counted}"
-        worst = max(measured, key=lambda v: v.error / v.allowed)
         excused = sum(v.excused for v in verdicts)
-        more = f", {_count(excused, 'element')} differ where the original's own runs do" if excused else ""
+        more = f", {excused} elements differ where the original's own runs do" if excused else ""
+        if not measured:
+            return f"identical: {counted}{more}"
+        worst = max(measured, key=lambda v: v.error / v.allowed)
         blind = any(v.blind for v in verdicts)
         doubt = f"; its own rounding is over {BLIND_NOISE:.0%} on some, which shows little" if blind else ""
         return f"equal: {counted}, error {worst.error:.2g} where {worst.allowed:.2g} is the original's own{more}{doubt}"
