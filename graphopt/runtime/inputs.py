@@ -115,7 +115,8 @@ def _nudge(array: np.ndarray) -> np.ndarray:
         return array
     towards = np.full(array.size, np.inf, array.dtype)
     towards[1::2] = -np.inf
-    moved = np.nextafter(array, towards.reshape(array.shape))
+    with np.errstate(over="ignore"):
+        moved = np.nextafter(array, towards.reshape(array.shape))
     return np.where(np.isfinite(moved), moved, array)
 
 
