@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import graphopt.ops  # noqa: F401  # fills the registry of rooms
@@ -18,8 +20,11 @@ from graphopt.rewrite.record import Record, graph_digest
 from graphopt.rewrite.replay import replay_on
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from graphopt.passes.result import Result
     from graphopt.runtime.compiled import CompiledModel
-    from graphopt.runtime.verify import Verification
+    from graphopt.runtime.verification import Verification
 
 ZOO = "zoo:"
 
@@ -60,20 +65,72 @@ def compile(  # noqa: A001  # what users of PyTorch and JAX call it
     return CompiledModel(result, threads=threads)
 
 
+@contextmanager
+def _as_file(model: str | Path | Graph) -> Iterator[tuple[Path, Graph]]:
+    """A model as a file and as a graph; built-in networks and graphs are written to a folder for the while."""
+    from graphopt.onnx_format.writer import save
+
+    graph = load(model)
+    if not isinstance(model, Graph) and Path(model).is_file():
+        yield Path(model), graph
+        return
+    with TemporaryDirectory(prefix="graphopt-") as folder:
+        path = Path(folder) / "model.onnx"
+        save(graph, path)
+        yield path, graph
+
+
 def verify(
     original: str | Path | Graph,
     result: str | Path | Graph,
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    inputs: Mapping[str, np.ndarray] | None = None,
 ) -> Verification:
     """Compare two models by the original's own rounding; see `docs/architecture.md`.
 
-    Raises:
-        GraphoptError: a model cannot be read or run.
-    """
-    from graphopt.runtime.compiled import compare_models
+    Args:
+        original: a path, `zoo:NAME`, or a graph.
+        result: the same; what is judged.
+        shapes: numbers for symbolic dims by name, one for each set of shapes.
+        inputs: arrays to compare on instead of seeded ones.
 
-    return compare_models(original, result, shapes=shapes)
+    Raises:
+        GraphoptError: a model cannot be read, or `shapes` or `inputs` do not fit.
+    """
+    from graphopt.runtime.verify import verify as compare
+
+    with _as_file(original) as (a, graph), _as_file(result) as (b, _):
+        return compare(a, b, graph=graph, shapes=shapes, inputs=inputs)
+
+
+def verify_result(
+    model: str | Path,
+    graph: Graph,
+    written: Path,
+    result: Result,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Verification:
+    """Verify a written result against the model that it was compiled from; a difference is laid to its rules.
+
+    Raises:
+        UsageError: `shapes` do not fit the model.
+    """
+
+    from graphopt.runtime.verify import verify as compare
+
+    def touched(name: str) -> list[str]:
+        rules = [
+            a.rule
+            for a in result.records
+            if any(name in pair for pair in a.replaced) or any(name in m.gives for m in a.made)
+        ]
+        return list(dict.fromkeys(rules))
+
+    source: str | Path | Graph = model if Path(model).is_file() else graph
+    with _as_file(source) as (path, _):
+        return compare(path, written, graph=graph, shapes=shapes, exact_only=result.is_exact, touched=touched)
 
 
 def replay(graph: Graph, record: Record) -> Graph:

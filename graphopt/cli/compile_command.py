@@ -16,7 +16,7 @@ from graphopt.errors import UsageError, VerificationError
 if TYPE_CHECKING:
     from graphopt.ir.graph import Graph
     from graphopt.passes.result import Result
-    from graphopt.runtime.verify import Verification
+    from graphopt.runtime.verification import Verification
 
 LEVELS = ("O0", "O1", "O2")
 TARGETS = ("portable", "cpu")
@@ -75,7 +75,7 @@ def command(
       graphopt compile model.onnx -o out.onnx --expect bn=0 --json
       graphopt compile model.onnx -o out.onnx --shapes "N=1,8;H=224"
     """
-    from graphopt.onnx_format.files import check_writable
+    from graphopt.onnx_format.atomic import check_writable
 
     started = time.perf_counter()
     check_writable(output)
@@ -150,7 +150,7 @@ class _Outcome:
         found: list[Verification] = []
 
         def approve(staged: Path) -> None:
-            from graphopt.runtime.compiled import verify_result
+            from graphopt.api import verify_result
 
             step("verifying: the original against the result in ONNX Runtime")
             verification = verify_result(self.model, self.graph, staged, self.result, shapes=shapes)

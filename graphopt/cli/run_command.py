@@ -36,7 +36,7 @@ def command(
     import numpy as np
 
     from graphopt.api import compile as compile_model
-    from graphopt.onnx_format.files import check_writable
+    from graphopt.onnx_format.atomic import check_writable
     from graphopt.runtime.inputs import load_inputs
 
     if output is not None:
@@ -54,7 +54,7 @@ def command(
         step("running")
         results = session.run(feeds)
     if output is not None:
-        from graphopt.onnx_format.files import AtomicOutput
+        from graphopt.onnx_format.atomic import AtomicOutput
         from graphopt.runtime.inputs import npz_bytes
 
         with AtomicOutput() as writing:

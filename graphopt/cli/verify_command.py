@@ -32,12 +32,12 @@ def command(
       graphopt verify a.onnx b.onnx --shapes "N=1,3"
       graphopt verify a.onnx b.onnx --input image=photo.npy
     """
-    from graphopt.runtime.compiled import compare_models
+    from graphopt.api import verify
     from graphopt.runtime.inputs import load_inputs
 
     with progress() as step:
         step("comparing")
-        verification = compare_models(original, result, shapes=shapes, inputs=load_inputs(inputs) if inputs else None)
+        verification = verify(original, result, shapes=shapes, inputs=load_inputs(inputs) if inputs else None)
     if as_json:
         emit_json(verification.to_json())
     else:

@@ -18,10 +18,11 @@ def load(path: str | Path, *, keep_functions: bool = False) -> Graph:
     from google.protobuf.message import DecodeError
 
     path = Path(path)
-    from graphopt.onnx_format.files import external, open_bytes
+    from graphopt.onnx_format.files import ExternalData, open_bytes, release
     from graphopt.onnx_format.wire import strip
 
     mapped = open_bytes(path)
+    beside_model = ExternalData(path.parent)
     try:
         skeleton, spans = strip(mapped.view)
         import onnx
@@ -41,10 +42,10 @@ def load(path: str | Path, *, keep_functions: bool = False) -> Graph:
             return None if found is None else mapped.view[found.offset : found.offset + found.length]
 
         def beside(name: str, location: str, offset: int, length: int | None) -> memoryview:
-            return external(path.parent, location, offset, length or 0, tensor=name)
+            return beside_model.view(location, offset, length, tensor=name)
 
         def used(data: memoryview) -> Callable[[], None]:
-            return lambda: mapped.release(data)
+            return lambda: release(data)
 
         return read_model(model, TensorReader(span, beside, used), ReadOptions(keep_functions))
     except GraphoptError as error:

@@ -5,9 +5,10 @@ Same graph and options, same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 
@@ -18,7 +19,7 @@ from graphopt.ir.dims import Expr
 from graphopt.ir.graph import OMITTED, Graph, Node, Value
 from graphopt.ir.operator import Opaque
 from graphopt.ir.types import TensorType, Type
-from graphopt.onnx_format.files import AtomicOutput
+from graphopt.onnx_format.atomic import AtomicOutput, check_writable
 from graphopt.onnx_format.opset import downgrade, written_opset
 from graphopt.onnx_format.protos import write_attribute, write_tensor, write_type
 from graphopt.onnx_format.wire import splice, token
@@ -42,7 +43,12 @@ class _Skeleton:
 
 
 def save(
-    graph: Graph, path: str | Path, *, opset: int | None = None, external_data: bool | None = None
+    graph: Graph,
+    path: str | Path,
+    *,
+    opset: int | None = None,
+    external_data: bool | None = None,
+    approve: Callable[[Path], None] | None = None,
 ) -> tuple[Path, ...]:
     """Write `graph` to `path`, replacing what is there only when all is written; the files written.
 
@@ -52,12 +58,16 @@ def save(
         opset: the version of ONNX's operators to write; the graph's own by default.
         external_data: put large weights in `NAME.data` beside the file; by default only where the file would
             pass protobuf's 2 GB.
+        approve: called with the complete file in a folder beside its place, before it goes there; what it raises
+            passes, and then nothing was written.
 
     Raises:
         OpsetError: an operator that the opset lacks or that cannot be taken there.
         GraphoptError: the path cannot be written.
     """
     path = Path(path)
+    if approve is not None:
+        return _approved(graph, path, opset, external_data, approve)
     skeleton = build(graph, opset)
     total = sum(c.nbytes for c in skeleton.payloads.values())
     if external_data is None:
@@ -71,6 +81,20 @@ def save(
         message = skeleton.model.SerializeToString(deterministic=True)
         output.write(path, splice(message, skeleton.payloads))
     return (path,)
+
+
+def _approved(
+    graph: Graph, path: Path, opset: int | None, external_data: bool | None, approve: Callable[[Path], None]
+) -> tuple[Path, ...]:
+    """Write into a folder beside the place, have it approved, and move all files to their places."""
+    check_writable(path)
+    place = path.resolve()  # a link keeps leading to the file
+    with TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as folder:
+        staged = save(graph, Path(folder) / place.name, opset=opset, external_data=external_data)
+        approve(staged[0])
+        for file in reversed(staged):  # the data first: the model must never point at what is not there
+            file.replace(place.parent / file.name)
+    return tuple(place.parent / file.name for file in staged)
 
 
 def to_bytes(graph: Graph, *, opset: int | None = None) -> bytes:

@@ -122,7 +122,12 @@ class _Search:
     def runs(self, case: Case) -> bool:
         """Run a case and keep what it gives, if it runs."""
         try:
-            results = self.session.run(self.options.feeds(self.session.inputs, case))
+            feeds = self.options.feeds(self.session.inputs, case)
+        except UsageError as error:  # an input that cannot be made up
+            self.refused = str(error)
+            return False
+        try:
+            results = self.session.run(feeds)
         except ModelError as error:
             self.refused = str(error)
             return False
