@@ -335,6 +335,17 @@ def test_constants_are_read_when_needed_and_not_kept():
     assert len(calls) == 2
 
 
+def test_a_mapped_file_is_told_when_a_weight_was_used():
+    used = []
+    constant = Constant(f32[3], buffer=memoryview(np.full(3, 2, np.float32).tobytes()))
+    constant.on_used = lambda: used.append(None)
+    graph = Graph()
+    x = graph.add_input(Value("x", f32[3]))
+    graph.set_output(0, node(graph, Times(), x, graph.add_constant(constant), type=x.type))
+    Interpreter(graph)(np.ones(3, np.float32))
+    assert used == [None]
+
+
 def test_an_input_with_a_default_may_be_left_out_or_given():
     graph = Graph()
     x = graph.add_input(Value("x", f32[1]))

@@ -210,6 +210,26 @@ def test_where_no_shape_works_shapes_are_asked_for(check):
     assert check(reshape, reshape, shapes={"N": (7,), "L": (11,)}).equal
 
 
+def test_an_input_that_cannot_be_made_up_is_asked_for(check):
+    x = info("x", F, [2])
+    x.type.tensor_type.ClearField("shape")
+    proto = tiny.model([node("Transpose", "x", "y", perm=[1, 0])], [x], [info("y")])
+    verification = check(proto, proto)
+    assert not verification.ran
+    assert "with --input" in verification.sentence
+    assert check(proto, proto, inputs={"x": random(2, 2)}).equal
+    pairs = onnx.helper.make_tensor_sequence_value_info("s", F, None)
+    proto = tiny.model([node("ConcatFromSequence", "s", "y", axis=0)], [pairs], [info("y")])
+    verification = check(proto, proto)
+    assert not verification.ran
+    assert "--input s=" in verification.sentence
+
+
+def test_scalar_inputs(check):
+    proto = tiny.model([node("Add", "x s", "y")], [info("x", F, ["N", 4]), info("s", F, [])], [info("y")])
+    assert check(proto, proto).equal
+
+
 def test_the_next_candidate_where_the_original_refuses_one(check):
     reshape = tiny.model(
         [node("Reshape", "x s", "y")], [info("x", F, ["N", "L"])], [info("y")], [weight("s", np.array([-1, 64, 6]))]

@@ -55,6 +55,7 @@ def run_nodes(
         operands = [None if o is None else _read(o, values, wide) for o in node.operands]
         results = run_node(node, operands, wide)
         del operands
+        _release(node)
         for value, array in zip(node.results, results, strict=True):
             values[value] = array
             if is_data:
@@ -146,6 +147,13 @@ def _is_shape_arithmetic(node: Node, values: dict[Value, np.ndarray], is_data: b
     if is_data or all(o is None or o.is_constant for o in node.operands):
         return False
     return all(_size(o, values) <= SHAPE_ELEMENTS for o in node.operands if o is not None)
+
+
+def _release(node: Node) -> None:
+    """Let the pages of weights that lie in a mapped file go; they come back when they are read again."""
+    for value in node.operands:
+        if value is not None and value.constant is not None and value.constant.on_used is not None:
+            value.constant.on_used()
 
 
 def _size(value: Value, values: dict[Value, np.ndarray]) -> int:

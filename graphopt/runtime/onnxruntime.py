@@ -183,7 +183,7 @@ def _type(text: str, shape: Sequence[int | str | None] | None, name: str) -> Typ
     dtype = _DTYPES.get(found.group(1))
     if dtype is None:
         return None
-    if shape is None:
+    if not shape:  # it says [] for a scalar and for an unknown rank
         return TensorType(dtype, None)
     return TensorType(dtype, tuple(_dim(d, f"?{name}[{i}]") for i, d in enumerate(shape)))
 
