@@ -11,7 +11,7 @@ from tiny import I64, F, info, node, weight
 from graphopt.errors import ModelError, UsageError
 from graphopt.ir.dims import symbol
 from graphopt.ir.graph import Graph, Value
-from graphopt.ir.types import TensorType, boolean, f16, f32, i8, i64, string, u8
+from graphopt.ir.types import SequenceType, TensorType, boolean, f16, f32, i8, i64, string, u8
 from graphopt.ops.activation import Relu
 from graphopt.runtime import inputs as made
 from graphopt.runtime.interpreter import Interpreter
@@ -229,7 +229,10 @@ def test_every_dtype_has_inputs(dtype):
 
 def test_an_input_that_cannot_be_made_up_is_asked_for():
     with pytest.raises(UsageError, match=r"`x`.*--input x="):
-        made.seeded({"x": TensorType(f32, None)}, {})
+        made.seeded({"x": SequenceType(TensorType(f32, None))}, {})
+    with pytest.raises(UsageError, match=r"`x`.*not known"):
+        made.seeded({"x": None}, {})
+    assert made.seeded({"x": TensorType(f32, None)}, {})["x"].shape == ()
     with pytest.raises(UsageError, match=r"`x`.*dim 0.*--shapes"):
         made.seeded({"x": TensorType(f32, (N,))}, {})
 

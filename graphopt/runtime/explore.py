@@ -34,7 +34,7 @@ class Options:
 
     def feeds(self, inputs: Mapping[str, Type | None], case: Case) -> Arrays:
         """The arrays of a case; the same each time."""
-        missing = {k: _scalar(v) for k, v in inputs.items() if k not in self.given}
+        missing = {k: v for k, v in inputs.items() if k not in self.given}
         kind = case.kind if case.kind in made.KINDS else made.KINDS[0]
         return {**made.seeded(missing, case.shapes, kind, case.seed, case.integers), **self.given}
 
@@ -92,11 +92,6 @@ class Runs:
                 else:
                     notes.append(f"the original refuses {case}: {search.refused}")
         return Runs(path, False, session.inputs, session.outputs, tuple(cases), spool, {}, search.refused)
-
-
-def _scalar(kind: Type | None) -> Type | None:
-    """A scalar where the rank is not known: ONNX Runtime does not tell the two apart."""
-    return kind.with_shape(()) if isinstance(kind, TensorType) and kind.shape is None else kind
 
 
 class _Search:

@@ -59,21 +59,23 @@ def seeded(
         integers: integers are in [0, `integers`), 8-bit ones over their whole range.
 
     Raises:
-        UsageError: an input is not a tensor of known rank, or a dim has no number.
+        UsageError: an input is not a tensor, or a dim has no number.
     """
     recipe = _Recipe(kind, seed, integers)
     return {name: _array(name, t, shapes, recipe) for name, t in inputs.items()}
 
 
 def shape_of(name: str, kind: Type | None, shapes: Shapes) -> tuple[int, ...]:
-    """The shape of an input with numbers for its symbols.
+    """The shape of an input with numbers for its symbols; a scalar's where the rank is not known.
 
     Raises:
-        UsageError: the input is not a tensor of known rank, or a dim has no number.
+        UsageError: the input is not a tensor, or a dim has no number.
     """
-    if not isinstance(kind, TensorType) or kind.shape is None:
+    if not isinstance(kind, TensorType):
         known = f"is {kind}" if kind is not None else "has a type that is not known"
-        raise UsageError(f"the input `{name}` {known}, so none can be made up: give one with --input {name}=FILE.npy")
+        raise UsageError(f"the input `{name}` {known}: give one with --input {name}=FILE.npy")
+    if kind.shape is None:  # ONNX Runtime does not tell it from a scalar
+        return ()
     found = []
     for axis, dim in enumerate(kind.shape):
         bound: dict[str, Dim] = {s: shapes[n] for s, n in _symbols(name, axis, dim) if n in shapes}
