@@ -175,11 +175,11 @@ def _rename_all(files: list[tuple[Path, Path]]) -> None:
 
 def _second_name(place: Path) -> Path | None:
     """A further name for the file at `place`; None where nothing is there."""
+    if not place.exists():
+        return None
     name = _temporary(place)
     try:
         name.hardlink_to(place)
-    except FileNotFoundError:
-        return None
     except OSError:  # a file system without second names
         place.rename(name)
     return name
