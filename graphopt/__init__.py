@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from graphopt.errors import GraphoptError
     from graphopt.frontends.tracer import trace
     from graphopt.ir.graph import Graph
-    from graphopt.ir.text import parse
+    from graphopt.api import parse
     from graphopt.ir.types import f16, f32, f64, i32, i64
     from graphopt.onnx_format.writer import save
     from graphopt.passes.pipeline import optimize

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import graphopt.ops  # noqa: F401  # fills the registry of rooms
 from graphopt.ir.constant import Constant
 from graphopt.ir.graph import Graph, copy_graph
-from graphopt.ir.text import parse as parse_text
+from graphopt.ir.parser import parse as parse_text
 from graphopt.ir.text import print_graph
 from graphopt.ops.infer import annotate
 from graphopt.ops.registry import make

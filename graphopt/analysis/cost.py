@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from graphopt.ir.constant import Constant
 from graphopt.ir.dims import Dim, Expr, substitute
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import TensorType
@@ -92,5 +93,13 @@ def total(graph: Graph) -> Cost:
 
 
 def constant_bytes(graph: Graph) -> int:
-    """Bytes of all constants, subgraphs included."""
-    return sum(v.constant.nbytes for g in graph.graphs() for v in g.constants if v.constant is not None)
+    """Bytes of all constants, inputs' defaults and tensors in attributes, subgraphs included."""
+    held = sum(v.constant.nbytes for g in graph.graphs() for v in (*g.constants, *g.inputs) if v.constant is not None)
+    return held + sum(map(attribute_bytes, graph.walk()))
+
+
+def attribute_bytes(node: Node) -> int:
+    """Bytes of the tensors that a node holds in attributes."""
+    values = (a.value for a in node.op.attributes.values())
+    items = (i for v in values for i in (v if isinstance(v, tuple) else (v,)))
+    return sum(i.nbytes for i in items if isinstance(i, Constant))

@@ -33,12 +33,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphopt.ir.constant import SMALL_BYTES, Constant
+from graphopt.ir.graph import Node
 from graphopt.ir.types import TensorType
 from graphopt.ops.algebra import Refused
 from graphopt.ops.create import Constant as ConstantOp
 from graphopt.ops.infer import facts
 from graphopt.ops.room import NoKernelError, Room, Trait
-from graphopt.rewrite.pattern import some
+from graphopt.rewrite.pattern import Match, some
 from graphopt.rewrite.rule import EXACT, ROUNDING, Pass, rule
 from graphopt.rewrite.site import Draft, Site
 
@@ -73,7 +74,23 @@ def known_contents(site: Site) -> Draft | None:
         return None
     if not all(isinstance(e, int | np.integer) for e in known.ravel()):
         return None
+    site.match = Match(order=_sources(site.node))
     return site.constant(known.astype(kind.dtype.numpy).reshape(known.shape))
+
+
+def _sources(root: Node) -> tuple[Node, ...]:
+    """The nodes that the contents follow from, root last: those whose results are followed as dims as well."""
+    found: dict[Node, None] = {root: None}
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        skip = node.op.type_only if isinstance(node.op, Room) else frozenset()
+        for i, operand in enumerate(node.operands):
+            producer = operand.producer if operand is not None and i not in skip else None
+            if producer is not None and producer not in found and producer.graph is root.graph:
+                found[producer] = None
+                stack.append(producer)
+    return tuple(sorted(found, key=lambda n: n is root))
 
 
 @rule(EXACT, some(Room))

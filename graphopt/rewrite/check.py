@@ -16,10 +16,10 @@ from graphopt.analysis.cost import macs, number
 from graphopt.analysis.equal import compare, same_bits
 from graphopt.analysis.evaluate import run_nodes
 from graphopt.errors import GraphoptError, TypeRuleError
-from graphopt.ir.dims import Dim
+from graphopt.ir.dims import Dim, is_anonymous
 from graphopt.ir.graph import Graph, Node, Value, copy_nodes
 from graphopt.ir.types import TensorType, is_refinement
-from graphopt.ops.algebra import Refused
+from graphopt.ops.algebra import LinearWeights, Refused
 from graphopt.ops.infer import infer
 from graphopt.ops.room import NoKernelError
 from graphopt.rewrite.rule import Class, Rule
@@ -61,7 +61,7 @@ def needed_nodes(site: Site, patch: Patch) -> list[Node]:
 
 
 def check_types(patch: Patch) -> None:
-    """Every replacement is at least as well known as what it replaces.
+    """Every replacement has the type of what it replaces, and no dim is known otherwise.
 
     Raises:
         CheckFailed: the types contradict each other.
@@ -69,7 +69,7 @@ def check_types(patch: Patch) -> None:
     """
     for old, replacement in patch.replace:
         new = new_value(replacement)
-        if is_refinement(new.type, old.type):
+        if is_refinement(new.type, old.type) or _is_vaguer(new.type, old.type):
             continue
         if isinstance(new.type, TensorType) and isinstance(old.type, TensorType):
             differs = new.type.dtype != old.type.dtype or (
@@ -82,6 +82,15 @@ def check_types(patch: Patch) -> None:
             if differs or clash:
                 raise CheckFailed(f"`{old.name}` is {old.type}, and its replacement would be {new.type}")
         raise Refused(f"`{old.name}` is {old.type}, and its replacement is only known to be {new.type}")
+
+
+def _is_vaguer(new: object, old: object) -> bool:
+    """Whether the types differ only where nothing is known of the new dim: then what is known of the old one holds."""
+    if not isinstance(new, TensorType) or not isinstance(old, TensorType) or new.dtype != old.dtype:
+        return False
+    if new.shape is None or old.shape is None or len(new.shape) != len(old.shape):
+        return False
+    return all(n == o or is_anonymous(n) or is_anonymous(o) for n, o in zip(new.shape, old.shape, strict=True))
 
 
 def specimen(site: Site, patch: Patch) -> Specimen:
@@ -200,8 +209,9 @@ def _sample(value: Value, seed: int) -> np.ndarray | None:
 def _shrink(cut: Specimen) -> bool:
     """Give the specimen's inputs small static shapes that both sides accept; False where none is found."""
     originals = [v.type for v in cut.before.inputs]
-    for extent in (SMALL_EXTENT, 2 * SMALL_EXTENT, None):
-        types = [_small(t, extent) for t in originals]
+    is_local = any(isinstance(n.op, LinearWeights) for n in cut.before.nodes)  # then fixed extents may shrink too
+    for extent in (SMALL_EXTENT, 2 * SMALL_EXTENT, None) if is_local else (None, SMALL_EXTENT):
+        types = [_small(t, extent, fixed=not is_local) for t in originals]
         for before, after, kind in zip(cut.before.inputs, cut.after.inputs, types, strict=True):
             before.type = after.type = kind
         if _retype(cut.before) and _retype(cut.after) and _agree(cut):
@@ -209,15 +219,14 @@ def _shrink(cut: Specimen) -> bool:
     return False
 
 
-def _small(kind: object, extent: int | None) -> TensorType | None:
+def _small(kind: object, extent: int | None, *, fixed: bool) -> TensorType | None:
     if not isinstance(kind, TensorType) or kind.shape is None:
         return None
     bound: Mapping[str, int] = {}
 
     def dim(position: int, d: Dim) -> int:
         if isinstance(d, int):
-            spatial = position >= 2 and extent is not None
-            return min(d, extent) if spatial and extent is not None else d
+            return min(d, extent) if position >= 2 and extent is not None and not fixed else d
         if position == 0:
             return SMALL_BATCH
         return number(d, bound) if extent is None else extent

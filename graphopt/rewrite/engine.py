@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from graphopt.analysis.cost import Cost, binding, constant_bytes, cost
+from graphopt.analysis.cost import Cost, attribute_bytes, binding, constant_bytes, cost
 from graphopt.errors import GraphoptError
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.operator import Operator
-from graphopt.ir.types import is_refinement
+from graphopt.ir.types import meet
 from graphopt.ops.algebra import Refused
 from graphopt.ops.infer import annotate
 from graphopt.rewrite.check import check_numbers, check_types, needed_nodes, new_value, specimen
@@ -277,8 +277,9 @@ class Engine:
         if old.is_output and new.is_constant:
             raise Refused(f"the output `{old.name}` must keep a producer, and it would be a constant")
         takes_name = old.is_output or new in fresh
-        if old.type != new.type and is_refinement(old.type, new.type):
-            graph.set_type(new, old.type, new.elements)
+        known = meet(old.type, new.type)  # the two are equal: what is known of either holds
+        if known != new.type:
+            graph.set_type(new, known, new.elements)
         graph.replace_uses(old, new)
         if takes_name:
             fresh.discard(new)
@@ -296,6 +297,7 @@ class Engine:
             operands = [o for o in dict.fromkeys(node.operands) if o is not None]
             node.graph.erase(node)
             removed.append(node)
+            freed += attribute_bytes(node)
             freed += sum(map(_drop_if_dead, operands))
         if site.value is not None and site.value.is_constant:
             freed += _drop_if_dead(site.value)
