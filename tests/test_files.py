@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphopt.errors import GraphoptError, ModelError
-from graphopt.onnx_format import atomic, files
+from graphopt.onnx_format import atomic, files, wire
 from graphopt.onnx_format.files import (
     AtomicOutput,
     ExternalData,
@@ -188,6 +188,27 @@ def test_released_memory_is_gone_and_comes_back(tmp_path: Path) -> None:
     release(view[-1:])
     release(view[5:5])
     assert bytes(view) == before
+
+
+@linux
+def test_a_large_model_is_stripped_in_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "STRETCH_BYTES", 4 << 20)
+    path = tmp_path / "m.onnx"
+    tensor = onnx.TensorProto(raw_data=np.random.default_rng(0).bytes(100_000))
+    graph = onnx.GraphProto(initializer=[tensor] * 400)
+    path.write_bytes(onnx.ModelProto(ir_version=8, graph=graph).SerializeToString())
+    mapped = open_bytes(path)
+    most = 0
+
+    def passed(view: memoryview) -> None:
+        nonlocal most
+        most = max(most, resident(path))
+        release(view)
+
+    skeleton, spans = wire.strip(mapped.view, passed=passed)
+    assert len(spans) == 400
+    assert len(skeleton) < 50_000
+    assert max(most, resident(path)) <= 16 << 20
 
 
 def test_release_takes_any_memory(tmp_path: Path) -> None:

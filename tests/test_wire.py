@@ -18,6 +18,7 @@ from models import RealModel, real_models
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from graphopt.errors import GraphoptError, ModelError
+from graphopt.onnx_format import wire
 from graphopt.onnx_format.wire import (
     DEPTH_LIMIT,
     NESTED,
@@ -319,6 +320,21 @@ def test_numbers_in_a_long_form_are_read_as_protobuf_reads_them() -> None:
     assert len(skeleton) < 100
     assert len(spans) == 1
     assert parsed(there_and_back(data, 256)) == parsed(data)
+
+
+def test_stretches_that_are_passed_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "STRETCH_BYTES", 1000)
+    sizes = (300, 300, 900, 3000, 10, 700, 700, 300)
+    weights = [TensorProto(raw_data=random.Random(n).randbytes(n)) for n in sizes]
+    data = ModelProto(graph=GraphProto(initializer=weights)).SerializeToString()
+    passed: list[bytes] = []
+    skeleton, spans = strip(data, passed=lambda view: passed.append(bytes(view)))
+    again = next(i for i, stretch in enumerate(passed) if i and data.startswith(stretch))
+    for walk in (passed[:again], passed[again:]):  # once to find the weights, once to copy what lies between them
+        assert len(walk) >= 3
+        assert all(len(stretch) >= 1000 for stretch in walk)
+        assert data.startswith(b"".join(walk))
+    assert b"".join(splice(skeleton, pieces(data, spans))) == data
 
 
 def test_keep_is_the_longest_that_stays() -> None:

@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 from graphopt.errors import GraphoptError, ModelError
 
 KEEP_BYTES = 256  # shorter data stays in the skeleton: a token and a view cost more than its copy
+STRETCH_BYTES = 16 << 20  # of a file, after which `strip` lets its memory go
 DEPTH_LIMIT = 100  # nested messages; protobuf itself stops there
 
 # Message by message, the fields that lead to raw_data, by their number: all of ONNX's, and no others.
@@ -72,29 +73,39 @@ def token() -> bytes:
     return _NONCE + next(_COUNTER).to_bytes(8, "big")
 
 
-def strip(data: memoryview | bytes | mmap, *, keep: int = KEEP_BYTES) -> tuple[bytes, dict[bytes, Span]]:
+def strip(
+    data: memoryview | bytes | mmap,
+    *,
+    keep: int = KEEP_BYTES,
+    passed: Callable[[memoryview], None] | None = None,
+) -> tuple[bytes, dict[bytes, Span]]:
     """The skeleton of a ModelProto, and where in `data` the bytes behind its tokens lie.
 
     Args:
         data: the bytes of the model; large ones are not read.
         keep: `raw_data` of at most this many bytes stays in the skeleton.
+        passed: is given stretches of `data` that are no longer looked at, so that their memory can be let go: the
+            system brings in whole large pages around the few bytes that are read.
 
     Raises:
         ModelError: the bytes cannot be a ModelProto.
     """
+    view = memoryview(data)
     spans: dict[bytes, Span] = {}
+    behind = _Behind(view, passed)
 
     def replace(start: int, stop: int) -> bytes:
+        behind.pass_by(start)
         mark = token()
         spans[mark] = Span(start, stop - start)
         return mark
 
-    view = memoryview(data)
     walk = _Walk(view, replace, shortest=keep + 1)
     walk.message(0, len(view), "ModelProto", 0)
     skeleton = bytearray()
-    position = 0
+    position = behind.since = 0
     for edit in walk.edits:
+        behind.pass_by(position)
         skeleton += view[position : edit.start]
         skeleton += edit.length
         if isinstance(edit.content, bytes):
@@ -102,6 +113,22 @@ def strip(data: memoryview | bytes | mmap, *, keep: int = KEEP_BYTES) -> tuple[b
         position = edit.stop
     skeleton += view[position:]
     return bytes(skeleton), spans
+
+
+class _Behind:
+    """Hands on the stretches of `view` that a walk has behind it."""
+
+    __slots__ = ("passed", "since", "view")
+
+    def __init__(self, view: memoryview, passed: Callable[[memoryview], None] | None) -> None:
+        self.view = view
+        self.passed = passed
+        self.since = 0
+
+    def pass_by(self, position: int) -> None:
+        if self.passed is not None and position - self.since >= STRETCH_BYTES:
+            self.passed(self.view[self.since : position])
+            self.since = position
 
 
 def splice(
