@@ -25,6 +25,7 @@ from graphopt.onnx_format.wire import (
     TOKEN_BYTES,
     Span,
     Spliced,
+    fill,
     splice,
     strip,
     token,
@@ -273,6 +274,24 @@ def test_a_message_of_another_type_can_be_spliced() -> None:
     node.attribute[0].t.raw_data = mark
     made = b"".join(splice(node.SerializeToString(), {mark: Piece(bytes(range(100)))}, root="NodeProto"))
     assert made == wanted
+
+
+def test_a_part_of_a_skeleton_is_filled() -> None:
+    data = small_model()
+    skeleton, spans = strip(data, keep=50)
+
+    def find(mark: bytes) -> memoryview:
+        span = spans[mark]
+        return memoryview(data)[span.offset : span.offset + span.length]
+
+    stripped, whole = ModelProto.FromString(skeleton), ModelProto.FromString(data)
+    function = stripped.functions[0].SerializeToString()
+    assert fill(function, find, root="FunctionProto") == whole.functions[0].SerializeToString()
+    sparse = stripped.graph.sparse_initializer[0].SerializeToString()
+    assert fill(sparse, find, root="SparseTensorProto") == whole.graph.sparse_initializer[0].SerializeToString()
+    assert fill(b"no token", find, root="FunctionProto") == b"no token"
+    with pytest.raises(GraphoptError, match="bytes are missing"):
+        fill(function, lambda mark: None, root="FunctionProto")
 
 
 def test_a_graph_in_two_parts_is_merged() -> None:

@@ -51,6 +51,8 @@ class Value:
     """
 
     __slots__ = (
+        "_disordered",
+        "_next_use",
         "_uses",
         "constant",
         "doc",
@@ -73,17 +75,33 @@ class Value:
         self.index = 0
         self.doc = ""
         self.metadata: Mapping[str, str] = MappingProxyType({})
-        self._uses: dict[Use, None] = {}
+        self._uses: dict[Use, int] = {}  # with a number that grows, so that an undone removal finds its place again
+        self._next_use = 0
+        self._disordered = False
 
     @property
     def uses(self) -> tuple[Use, ...]:
         """All readers, in the order in which they began to read."""
+        if self._disordered:
+            self._uses = dict(sorted(self._uses.items(), key=lambda item: item[1]))
+            self._disordered = False
         return tuple(self._uses)
+
+    def _add_use(self, use: Use, number: int | None = None) -> None:
+        if number is None:
+            number = self._next_use
+            self._next_use += 1
+        else:
+            self._disordered = True
+        self._uses[use] = number
+
+    def _drop_use(self, use: Use) -> int:
+        return self._uses.pop(use)
 
     @property
     def users(self) -> tuple[Node, ...]:
         """The nodes that read this value, each once."""
-        return tuple(dict.fromkeys(u.user for u in self._uses if isinstance(u.user, Node)))
+        return tuple(dict.fromkeys(u.user for u in self.uses if isinstance(u.user, Node)))
 
     @property
     def is_read(self) -> bool:
@@ -243,7 +261,9 @@ class Graph:
         self._sealed = False
         self._inputs: dict[Value, None] = {}
         self._outputs: list[Value] = []
-        self._constants: dict[Value, None] = {}
+        self._constants: dict[Value, int] = {}  # numbered like uses
+        self._next_constant = 0
+        self._disordered = False
         self._first: Node | None = None
         self._last: Node | None = None
         self._count = 0
@@ -263,6 +283,9 @@ class Graph:
     @property
     def constants(self) -> tuple[Value, ...]:
         """Constants (initializers) in order."""
+        if self._disordered:
+            self._constants = dict(sorted(self._constants.items(), key=lambda item: item[1]))
+            self._disordered = False
         return tuple(self._constants)
 
     @property
@@ -308,7 +331,7 @@ class Graph:
     def values(self) -> Iterator[Value]:
         """Every value that this graph itself defines: inputs, constants, results."""
         yield from self._inputs
-        yield from self._constants
+        yield from self.constants
         for node in self.nodes:
             yield from node.results
 
@@ -429,7 +452,7 @@ class Graph:
             raise GraphError(f"{value!r} is not an input with a default")
         before = dict(self._inputs)
         del self._inputs[value]
-        self._constants[value] = None
+        self._put_constant(value)
 
         def undo() -> None:
             self._inputs = before
@@ -445,25 +468,30 @@ class Graph:
         if value.constant is None:
             raise GraphError(f"{value!r} has no data")
         self._adopt(value)
-        self._constants[value] = None
+        self._put_constant(value)
         added = value
-        self._log(lambda: self._drop_constant(added))
+        self._log(lambda: void(self._drop_constant(added)))
         return value
 
-    def _drop_constant(self, value: Value) -> None:
-        del self._constants[value]
+    def _put_constant(self, value: Value) -> None:
+        self._constants[value] = self._next_constant
+        self._next_constant += 1
+
+    def _drop_constant(self, value: Value) -> int:
         value.graph = None
+        return self._constants.pop(value)
 
     def remove_constant(self, value: Value) -> None:
         """Remove a constant that nobody reads."""
         self._must_be_open()
         if value._uses:
             raise GraphError(f"the constant {value!r} is still read")
-        self._drop_constant(value)
+        number = self._drop_constant(value)
 
         def undo() -> None:
             value.graph = self
-            self._constants[value] = None
+            self._constants[value] = number
+            self._disordered = True
 
         self._log(undo)
 
@@ -488,10 +516,10 @@ class Graph:
             node.id = self._state.next_id
             self._state.next_id += 1
         self._link(node, before)
-        self._log(lambda: self._unlink(node), node)
+        self._log(lambda: void(self._unlink(node)), node)
         return node
 
-    def _link(self, node: Node, before: Node | None) -> None:
+    def _link(self, node: Node, before: Node | None, numbers: Sequence[int] | None = None) -> None:
         previous = self._last if before is None else before._previous
         node._previous, node._next = previous, before
         if previous is None:
@@ -512,13 +540,14 @@ class Graph:
         self._count += 1
         for i, operand in enumerate(node._operands):
             if operand is not None:
-                operand._uses[Use(node, i)] = None
+                operand._add_use(Use(node, i), None if numbers is None else numbers[i])
         for result in node.results:
             self._adopt(result)
         for inner in node.op.graphs:
             inner.owner = node
 
-    def _unlink(self, node: Node) -> None:
+    def _unlink(self, node: Node) -> list[int]:
+        """Detach a node; the numbers of its uses, to put them back."""
         if node._previous is None:
             self._first = node._next
         else:
@@ -529,11 +558,10 @@ class Graph:
             node._next._previous = node._previous
         node.graph = None
         self._count -= 1
-        for i, operand in enumerate(node._operands):
-            if operand is not None:
-                del operand._uses[Use(node, i)]
+        numbers = [-1 if o is None else o._drop_use(Use(node, i)) for i, o in enumerate(node._operands)]
         for result in node.results:
             result.graph = None
+        return numbers
 
     def erase(self, node: Node) -> None:
         """Take out a node whose results nobody reads, with the uses that its subgraphs make.
@@ -548,16 +576,13 @@ class Graph:
             if result._uses:
                 raise GraphError(f"{node!r} cannot go: its result {result!r} is still read")
         following = node._next
-        captured = _captures(node)
-        uses = [(o, dict(o._uses)) for o in (*node._operands, *(v for v, _ in captured)) if o is not None]
-        for value, use in captured:
-            del value._uses[use]
-        self._unlink(node)
+        captured = [(value, use, value._drop_use(use)) for value, use in _captures(node)]
+        numbers = self._unlink(node)
 
         def undo() -> None:
-            self._link(node, following)
-            for operand, before in uses:
-                operand._uses = before
+            self._link(node, following, numbers)
+            for value, use, number in captured:
+                value._add_use(use, number)
 
         self._log(undo)
 
@@ -568,20 +593,20 @@ class Graph:
         if old is value:
             return
 
-        def put(new: Value | None, uses: dict[Use, None] | None) -> None:
-            current = node._operands[index]
-            if current is not None:
-                del current._uses[Use(node, index)]
-            node._operands = (*node._operands[:index], new, *node._operands[index + 1 :])
-            if new is not None:
-                if uses is None:
-                    new._uses[Use(node, index)] = None
-                else:
-                    new._uses = uses
+        use = Use(node, index)
+        number = -1 if old is None else old._drop_use(use)
+        node._operands = (*node._operands[:index], value, *node._operands[index + 1 :])
+        if value is not None:
+            value._add_use(use)
 
-        before = dict(old._uses) if old is not None else None
-        put(value, None)
-        self._log(lambda: put(old, before), node)
+        def undo() -> None:
+            if value is not None:
+                value._drop_use(use)
+            node._operands = (*node._operands[:index], old, *node._operands[index + 1 :])
+            if old is not None:
+                old._add_use(use, number)
+
+        self._log(undo, node)
 
     def set_output(self, index: int, value: Value) -> None:
         """Let `value` be the output `index`; an index one past the end appends."""
@@ -589,24 +614,23 @@ class Graph:
         use = Use(self, index)
         if index == len(self._outputs):
             self._outputs.append(value)
-            value._uses[use] = None
+            value._add_use(use)
 
             def pop() -> None:
                 self._outputs.pop()
-                del value._uses[use]
+                value._drop_use(use)
 
             self._log(pop)
             return
         old = self._outputs[index]
-        before = dict(old._uses)
-        del old._uses[use]
+        number = old._drop_use(use)
         self._outputs[index] = value
-        value._uses[use] = None
+        value._add_use(use)
 
         def undo() -> None:
-            del value._uses[use]
+            value._drop_use(use)
             self._outputs[index] = old
-            old._uses = before
+            old._add_use(use, number)
 
         self._log(undo)
 
@@ -643,6 +667,10 @@ class Graph:
         old = self.info
         self.info = info
         self._log(lambda: setattr(self, "info", old))
+
+
+def void(_: object) -> None:
+    """Forget a result: an undo gives none."""
 
 
 def _captures(node: Node) -> list[tuple[Value, Use]]:

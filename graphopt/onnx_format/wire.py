@@ -138,6 +138,41 @@ def splice(
     return Spliced(skeleton, payloads, root=root).chunks()
 
 
+def fill(message: bytes, find: Callable[[bytes], memoryview | None], *, root: str) -> bytes:
+    """A part of a skeleton with the bytes behind its tokens in it; for parts that are carried as bytes.
+
+    Args:
+        message: the serialised part.
+        find: gives a token's bytes.
+        root: the part's type in ONNX's schema, "FunctionProto" for instance.
+
+    Raises:
+        ModelError: the message is not of that type.
+        GraphoptError: `find` gives None.
+    """
+    payloads: dict[bytes, Payload] = {}
+    at = first = message.find(_NONCE)
+    while at >= 0:
+        mark = message[at : at + TOKEN_BYTES]
+        data = find(mark)
+        if data is not None:
+            payloads[mark] = _Bytes(data)
+        at = message.find(_NONCE, at + TOKEN_BYTES)
+    return b"".join(splice(message, payloads, root=root)) if first >= 0 else message
+
+
+@dataclass(frozen=True, slots=True)
+class _Bytes:
+    data: memoryview
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.nbytes
+
+    def chunks(self) -> Iterator[memoryview]:
+        yield self.data
+
+
 class Spliced:
     """A message whose tokens are replaced by their payloads while it is streamed; a payload itself.
 

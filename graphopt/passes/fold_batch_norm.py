@@ -101,7 +101,13 @@ def fold_affine(site: Site) -> Draft | None:
     new_bias = _narrowed(site, op.with_bias(old, scale, shift), new_weight.value, "the folded bias")
     folded = op.folded()
     assert isinstance(folded, Room)
-    return site.apply(folded, linear.operands[0], new_weight, site.constant(new_bias, like=bias or weight))
+    bias_name = bias.name if bias is not None else _bias_name(weight)
+    return site.apply(folded, linear.operands[0], new_weight, site.constant(new_bias, name=bias_name))
+
+
+def _bias_name(weight: Value | None) -> str:
+    name = weight.name if weight is not None else ""
+    return f"{name[:-6]}bias" if name.endswith("weight") else f"{name}.bias"
 
 
 def _linear_before(site: Site) -> Node | None:
@@ -121,8 +127,9 @@ def _linear_before(site: Site) -> Node | None:
     if isinstance(node.op, Room) and Trait.ELEMENTWISE in node.op.traits:
         return None
     source = others[0]
-    kind = str(source.producer.op) if source.producer is not None else "an input"
-    raise Refused(f"`{source.name}` comes from {kind}, which has no weights to fold into")
+    if source.producer is None:
+        raise Refused(f"`{source.name}` is not computed by an operator with weights to fold into")
+    raise Refused(f"`{source.name}` comes from {source.producer.op}, which has no weights to fold into")
 
 
 def _weight(site: Site, op: LinearWeights, weight: Value | None, scale: np.ndarray) -> Draft:
@@ -139,7 +146,7 @@ def _weight(site: Site, op: LinearWeights, weight: Value | None, scale: np.ndarr
         largest = float(np.abs(data.array().astype(np.float64)).max(initial=0.0))
         site.require(largest * peak <= limit, f"a weight of {largest:.3g} times {peak:.3g} overflows {data.type.dtype}")
     laid_out = op.weight_scale(scale, data.shape)
-    return site.constant(scaled(data, laid_out), like=weight)
+    return site.constant(scaled(data, laid_out), name=weight.name)
 
 
 def _narrowed(site: Site, exact: np.ndarray, like: Value, what: str) -> np.ndarray:

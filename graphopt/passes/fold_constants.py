@@ -62,7 +62,7 @@ class Computed:
         for constant in self.operands:
             if constant is not None and constant.on_used is not None:
                 constant.on_used()
-        return np.ascontiguousarray(array)
+        return array if array.flags.c_contiguous else array.copy()
 
 
 @rule(EXACT, some(Room))

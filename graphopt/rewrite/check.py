@@ -152,7 +152,7 @@ def check_numbers(rule: Rule, cut: Specimen, *, seeds: int = 2, limit: int | Non
     if limit is not None and _macs(cut.before) > limit:
         return False
     for seed in range(seeds):
-        feeds = [_sample(v, seed) for v in cut.before.inputs]
+        feeds = [_sample(v, seed, i) for i, v in enumerate(cut.before.inputs)]
         if any(f is None for f in feeds):
             return False
         known = [f for f in feeds if f is not None]
@@ -192,12 +192,12 @@ def _outputs(graph: Graph, feeds: list[np.ndarray], float_type: type[np.floating
     return [values[v] for v in graph.outputs]
 
 
-def _sample(value: Value, seed: int) -> np.ndarray | None:
+def _sample(value: Value, seed: int, place: int) -> np.ndarray | None:
     """Seeded data for a specimen's input: normal, then uniform; small integers; None for other types."""
     if not isinstance(value.type, TensorType) or not value.type.is_static:
         return None
     shape, dtype = value.type.static_shape, value.type.dtype
-    rng = np.random.default_rng([seed, len(shape), *shape])
+    rng = np.random.default_rng([seed, place])
     if dtype.is_float:
         data = rng.standard_normal(shape) if seed % 2 == 0 else rng.random(shape)
         return data.astype(dtype.numpy)
@@ -214,7 +214,7 @@ def _shrink(cut: Specimen) -> bool:
         types = [_small(t, extent, fixed=not is_local) for t in originals]
         for before, after, kind in zip(cut.before.inputs, cut.after.inputs, types, strict=True):
             before.type = after.type = kind
-        if _retype(cut.before) and _retype(cut.after) and _agree(cut):
+        if _retype(cut.before) and _retype(cut.after) and _agree(cut, shrunk=extent is not None):
             return True
     return False
 
@@ -247,11 +247,19 @@ def _retype(graph: Graph) -> bool:
     return True
 
 
-def _agree(cut: Specimen) -> bool:
+def _agree(cut: Specimen, *, shrunk: bool) -> bool:
+    """Whether both sides have the same static result types.
+
+    Raises:
+        CheckFailed: they cannot be equal (where shapes were shrunk, only element types say so).
+    """
     for a, b in zip(cut.before.outputs, cut.after.outputs, strict=True):
-        if a.type is None or a.type != b.type or not isinstance(a.type, TensorType) or not a.type.is_static:
+        if not isinstance(a.type, TensorType) or not isinstance(b.type, TensorType):
             return False
-        if 0 in a.type.static_shape:
+        differ = a.type.is_static and b.type.is_static and a.type.shape != b.type.shape
+        if a.type.dtype != b.type.dtype or (differ and not shrunk):
+            raise CheckFailed(f"`{a.name}` is {a.type}, and its replacement gives {b.type}")
+        if differ or not a.type.is_static or 0 in a.type.static_shape:
             return False
     return True
 

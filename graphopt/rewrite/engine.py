@@ -200,25 +200,27 @@ class Engine:
         with graph.root.transaction():
             used = {o for n in drafted for o in n.operands} | {new_value(n) for _, n in patch.replace}
             added = 0
-            taken: list[Value] = []
+            wanted: dict[Value, str] = {}  # new constants and the names that they would like
             for value in site.constants:
                 if value in used and value.constant is not None:
-                    like = value.name
-                    value.name = graph.fresh_name(like or "c")
+                    wanted[value] = value.name
+                    value.name = graph.fresh_name(value.name or "c")
                     graph.add_constant(value)
                     added += value.constant.nbytes
-                    taken.append(value)
             for node in drafted:
                 self._dress(node, site)
                 graph.insert(node, before=site.root)
             around = {u for old, _ in patch.replace for u in old.users}
             replaced = [(old.name, new_value(new).name) for old, new in patch.replace]
-            fresh = {r for n in drafted for r in n.results} | set(taken)
+            fresh = {r for n in drafted for r in n.results} | set(wanted)
             for old, new in patch.replace:
                 self._take_place(graph, old, new_value(new), fresh)
             for value in patch.freeze:
                 graph.make_constant(value)
-            removed, freed = self._sweep(site)
+            removed, freed, names = self._sweep(site)
+            for value, name in wanted.items():
+                if name in names:
+                    graph.rename(value, name)
             growth = added - freed
             if growth > 0 and self.bytes + growth > self.limit:
                 raise Refused(
@@ -287,10 +289,14 @@ class Engine:
             graph.rename(old, graph.fresh_name(name + ".was"))
             graph.rename(new, name)
 
-    def _sweep(self, site: Site) -> tuple[list[Node], int]:
-        """Erase matched nodes that nobody reads any more, and the constants that only they read."""
+    def _sweep(self, site: Site) -> tuple[list[Node], int, set[str]]:
+        """Erase matched nodes that nobody reads any more, and the constants that only they read.
+
+        The nodes, the bytes of the constants, and the names of the constants.
+        """
         removed: list[Node] = []
         freed = 0
+        names: set[str] = set()
         for node in sorted(site.match.order, key=lambda n: n._position, reverse=True):
             if node.graph is None or any(r.is_read for r in node.results):
                 continue
@@ -298,11 +304,14 @@ class Engine:
             node.graph.erase(node)
             removed.append(node)
             freed += attribute_bytes(node)
-            freed += sum(map(_drop_if_dead, operands))
+            for operand in operands:
+                if (size := _drop_if_dead(operand)) is not None:
+                    freed += size
+                    names.add(operand.name)
         if site.value is not None and site.value.is_constant:
-            freed += _drop_if_dead(site.value)
+            freed += _drop_if_dead(site.value) or 0
         removed.sort(key=lambda n: n.id)
-        return removed, freed
+        return removed, freed, names
 
     def _propagate(self, users: Iterable[Node], changed: Iterable[Value]) -> list[Node]:
         """Infer types again downstream of values that became better known; the nodes whose results changed."""
@@ -338,9 +347,10 @@ def _is_taken(node: Node, site: Site) -> bool:
     return any(n.name == node.name for n in site.nodes if n.name)
 
 
-def _drop_if_dead(value: Value) -> int:
+def _drop_if_dead(value: Value) -> int | None:
+    """Remove a constant that nobody reads; its bytes, or None where it stays."""
     if value.is_read or value.graph is None or not value.is_constant or value.constant is None:
-        return 0
+        return None
     value.graph.remove_constant(value)
     return value.constant.nbytes
 

@@ -158,10 +158,9 @@ class Site:
         """The operand for a variable or a value, for building with."""
         return Draft(self, self.bound(key) if isinstance(key, str) else key)
 
-    def constant(self, data: np.ndarray | Constant, like: Value | None = None) -> Draft:
-        """A new constant; `like` lends its name where the new one takes its place."""
-        value = Value(constant=data if isinstance(data, Constant) else Constant.of(data))
-        value.name = like.name if like is not None else ""
+    def constant(self, data: np.ndarray | Constant, name: str = "") -> Draft:
+        """A new constant, called `name` if that is free when all is done, else by `name` and a number."""
+        value = Value(name, constant=data if isinstance(data, Constant) else Constant.of(data))
         self.constants.append(value)
         return Draft(self, value)
 
