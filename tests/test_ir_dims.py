@@ -171,7 +171,23 @@ def test_product() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "+", "N+", "(N", "N)", "N M", "1 2", '"N', "N//0", "$", "2**3", "N/2", "(" * 100_000, "9" * 5000, "N+" * 50 + "*"],
+    [
+        "",
+        "+",
+        "N+",
+        "(N",
+        "N)",
+        "N M",
+        "1 2",
+        '"N',
+        "N//0",
+        "$",
+        "2**3",
+        "N/2",
+        "(" * 100_000,
+        "9" * 5000,
+        "N+" * 50 + "*",
+    ],
 )
 def test_what_is_not_a_dim_is_refused(text: str) -> None:
     with pytest.raises(ParseError):

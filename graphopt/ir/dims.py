@@ -19,6 +19,10 @@ from typing import TypeAlias
 from graphopt.errors import ParseError
 
 _IDENTIFIER = re.compile(r"\??[A-Za-z_][\w.]*|\?\d+")
+_TOKEN = re.compile(r'\s*(//|[-+*()]|\d+|"(?:[^"\\]|\\.)*"|\??[A-Za-z_][\w.]*|\?\d+|\S)')
+_DEEPEST = 64  # parentheses within each other, in text
+_LONGEST = 4096  # parts of one dim, in text
+_MOST_DIGITS = 40  # of an integer, in text
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,45 +238,64 @@ def parse_dim(text: str) -> Dim:
     Raises:
         ParseError: `text` is not a dim.
     """
-    tokens = re.findall(r'\s*(//|[-+*()]|\d+|"(?:[^"\\]|\\.)*"|\??[A-Za-z_][\w.]*|\?\d+|\S)', text)
-    tokens.append("")
+    tokens = _TOKEN.findall(text)
+    if len(tokens) > _LONGEST:
+        raise ParseError(f"a dim of {len(tokens)} parts is too long: it begins {text[:40]!r}")
+    tokens = ["", *reversed(tokens)]  # the next one is the last
+    depth = 0
 
     def take() -> str:
-        return tokens.pop(0)
+        return tokens.pop() if len(tokens) > 1 else ""
 
     def atom() -> Dim:
+        nonlocal depth
         token = take()
-        if token == "(":
-            inner = total()
-            if take() != ")":
+        if token in ("(", "-"):
+            depth += 1
+            if depth > _DEEPEST:
+                raise ParseError(f"a dim is nested more than {_DEEPEST} deep: it begins {text[:40]!r}")
+            inner = total() if token == "(" else atom() * -1
+            depth -= 1
+            if token == "(" and take() != ")":
                 raise ParseError(f"the dim {text!r} lacks a closing parenthesis")
             return inner
-        if token == "-":
-            return atom() * -1
-        if token.isdecimal():
+        if token.isdecimal() and len(token) <= _MOST_DIGITS:
             return int(token)
         if token.startswith('"') and len(token) > 1:
-            return symbol(json.loads(token))
+            return symbol(_unquoted(token, text))
         if _IDENTIFIER.fullmatch(token):
             return symbol(token)
         raise ParseError(f"{text!r} is not a dim: {token!r} is neither a number nor a name")
 
     def term() -> Dim:
         value = atom()
-        while tokens[0] in ("*", "//"):
-            value = value * atom() if take() == "*" else floor_div(value, atom())
+        while tokens[-1] in ("*", "//"):
+            if take() == "*":
+                value = value * atom()
+            else:
+                divisor = atom()
+                if divisor == 0:
+                    raise ParseError(f"the dim {text!r} divides by zero")
+                value = floor_div(value, divisor)
         return value
 
     def total() -> Dim:
         value = term()
-        while tokens[0] in ("+", "-"):
+        while tokens[-1] in ("+", "-"):
             value = value + term() if take() == "+" else value - term()
         return value
 
     result = total()
-    if tokens[0]:
-        raise ParseError(f"{text!r} is not a dim: {tokens[0]!r} was not expected")
+    if tokens[-1]:
+        raise ParseError(f"{text!r} is not a dim: {tokens[-1]!r} was not expected")
     return result
+
+
+def _unquoted(token: str, text: str) -> str:
+    try:
+        return str(json.loads(token))
+    except ValueError:
+        raise ParseError(f"{text!r} is not a dim: {token} is not a name in quotes") from None
 
 
 def _terms(dim: Dim) -> tuple[tuple[Monomial, int], ...]:
