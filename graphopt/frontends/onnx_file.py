@@ -24,7 +24,8 @@ def load(path: str | Path, *, keep_functions: bool = False) -> Graph:
     mapped = open_bytes(path)
     beside_model = ExternalData(path.parent)
     try:
-        skeleton, spans = strip(mapped.view)
+        skeleton, spans = strip(mapped.view, passed=mapped.release)
+        mapped.release()  # the weights are read when they are needed
         import onnx
 
         from graphopt.onnx_format.protos import TensorReader

@@ -23,6 +23,7 @@ from graphopt.ir.types import (
     dtype_of_code,
     string,
 )
+from graphopt.onnx_format.wire import fill
 from graphopt.ops.room import unknown_dim
 
 if TYPE_CHECKING:
@@ -103,6 +104,10 @@ class TensorReader:
         self._spans = spans
         self._external = external
         self._on_used = on_used
+
+    def carried(self, message: bytes, kind: str) -> bytes:
+        """The bytes of a message that is only carried, with its large tensors back in their places."""
+        return fill(message, self._spans, root=kind)
 
     def read(self, proto: onnx.TensorProto, name: str) -> Constant:
         """A constant.
@@ -201,6 +206,7 @@ def read_attribute(
     proto: onnx.AttributeProto,
     tensor: Callable[[onnx.TensorProto], Constant],
     graph: Callable[[onnx.GraphProto], Graph],
+    sparse: Callable[[onnx.SparseTensorProto], bytes],
 ) -> Attribute:
     """An attribute.
 
@@ -231,9 +237,9 @@ def read_attribute(
         case Kind.GRAPHS:
             value = tuple(map(graph, proto.graphs))
         case Kind.SPARSE_TENSOR:
-            value = proto.sparse_tensor.SerializeToString(deterministic=True)
+            value = sparse(proto.sparse_tensor)
         case Kind.SPARSE_TENSORS:
-            value = tuple(s.SerializeToString(deterministic=True) for s in proto.sparse_tensors)
+            value = tuple(map(sparse, proto.sparse_tensors))
         case Kind.TYPE_PROTO:
             value = proto.tp.SerializeToString(deterministic=True)
         case Kind.TYPE_PROTOS:

@@ -69,7 +69,7 @@ class _Reader:
             doc=model.doc_string,
             graph_doc=model.graph.doc_string,
             metadata=_props(model.metadata_props),
-            functions=() if self.functions else tuple(f.SerializeToString() for f in model.functions),
+            functions=() if self.functions else tuple(map(self.carried, model.functions)),
             quantization=MappingProxyType(
                 {q.tensor_name: q.SerializeToString() for q in model.graph.quantization_annotation}
             ),
@@ -131,10 +131,14 @@ class _Reader:
         """A sparse initializer is carried as the Constant node that says the same."""
         from graphopt.ir.attributes import Kind
 
-        attribute = Attribute(Kind.SPARSE_TENSOR, sparse.SerializeToString(deterministic=True))
+        attribute = Attribute(Kind.SPARSE_TENSOR, self.carried(sparse))
         value = Value(sparse.values.name)
         graph.append(Opaque("Constant", "", MappingProxyType({"sparse_value": attribute})), (), [value])
         define(value, sparse.values.name)
+
+    def carried(self, message: onnx.FunctionProto | onnx.SparseTensorProto) -> bytes:
+        """The bytes of a message that the IR only carries."""
+        return self.tensors.carried(message.SerializeToString(deterministic=True), message.DESCRIPTOR.name)
 
     def declared_type(self, info: onnx.ValueInfoProto) -> Type | None:
         try:
@@ -179,6 +183,7 @@ class _Reader:
                     a,
                     lambda t: self.tensors.read(t, t.name or label),
                     lambda g: self.read_graph(g, graph, everything),
+                    self.carried,
                 )
                 for a in proto.attribute
             }

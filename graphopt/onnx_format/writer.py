@@ -40,6 +40,7 @@ class _Skeleton:
     payloads: dict[bytes, Constant] = field(default_factory=dict)
     tensors: list[onnx.TensorProto] = field(default_factory=list)
     constants: int = 0
+    absorbed: dict[Value, int] = field(default_factory=dict)  # constants that became attributes, and how often
 
 
 def save(
@@ -169,11 +170,11 @@ def _write_graph(skeleton: _Skeleton, proto: onnx.GraphProto, graph: Graph) -> N
         _write_info(proto.input.add(), value, value.type)
         if value.constant is not None:
             _write_constant(skeleton, proto.initializer.add(), value.constant, value.name, value.doc)
-    for value in graph.constants:
-        if value.constant is not None:
-            _write_constant(skeleton, proto.initializer.add(), value.constant, value.name, value.doc)
     for node in graph.nodes:
         _write_node(skeleton, proto, node)
+    for value in graph.constants:
+        if value.constant is not None and not (value.is_read and skeleton.absorbed.get(value) == len(value.uses)):
+            _write_constant(skeleton, proto.initializer.add(), value.constant, value.name, value.doc)
     outputs = set(graph.outputs)
     for value in graph.outputs:
         declared = info.declared.get(value.name) if graph.outer is None else None
@@ -226,6 +227,9 @@ def _write_node(skeleton: _Skeleton, graph: onnx.GraphProto, node: Node) -> None
         step = downgrade(op, Step(op.attributes, names, results, facts(node)), skeleton.opset)
     except OpsetError as error:
         raise OpsetError(f"{op} `{node.label}`: {error}") from None
+    for operand in node.operands:
+        if operand is not None and operand.name not in step.operands:
+            skeleton.absorbed[operand] = skeleton.absorbed.get(operand, 0) + 1
     operands = list(step.operands)
     for i, operand in enumerate(operands):
         if isinstance(operand, Constant):  # an attribute of the newest opset that is an operand in this one
