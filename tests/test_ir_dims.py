@@ -52,10 +52,10 @@ def value(tree: object, values: dict[str, int]) -> int:
 
 
 @given(TREES, VALUES)
-@example(("//", ("+", ("//", "N", 2), 1), 3), {n: 7 for n in NAMES})
-@example(("//", ("-", "N", 1), -2), {n: 4 for n in NAMES})
-@example(("//", ("*", "N", "H"), ("*", 2, "H")), {n: 5 for n in NAMES})
-@example(("//", ("//", "N", "H"), 3), {n: 11 for n in NAMES})
+@example(("//", ("+", ("//", "N", 2), 1), 3), dict.fromkeys(NAMES, 7))
+@example(("//", ("-", "N", 1), -2), dict.fromkeys(NAMES, 4))
+@example(("//", ("*", "N", "H"), ("*", 2, "H")), dict.fromkeys(NAMES, 5))
+@example(("//", ("//", "N", "H"), 3), dict.fromkeys(NAMES, 11))
 def test_arithmetic_is_that_of_integers(tree: object, values: dict[str, int]) -> None:
     try:
         dim, expected = build(tree), value(tree, values)

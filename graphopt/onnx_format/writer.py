@@ -227,9 +227,9 @@ def _write_node(skeleton: _Skeleton, graph: onnx.GraphProto, node: Node) -> None
         step = downgrade(op, Step(op.attributes, names, results, facts(node)), skeleton.opset)
     except OpsetError as error:
         raise OpsetError(f"{op} `{node.label}`: {error}") from None
-    for operand in node.operands:
-        if operand is not None and operand.name not in step.operands:
-            skeleton.absorbed[operand] = skeleton.absorbed.get(operand, 0) + 1
+    for value in node.operands:
+        if value is not None and value.name not in step.operands:
+            skeleton.absorbed[value] = skeleton.absorbed.get(value, 0) + 1
     operands = list(step.operands)
     for i, operand in enumerate(operands):
         if isinstance(operand, Constant):  # an attribute of the newest opset that is an operand in this one
