@@ -60,9 +60,13 @@ def number(dim: Dim | None, bound: Mapping[str, int]) -> int:
 
 def value_bytes(value: Value | None, bound: Mapping[str, int]) -> int:
     """Bytes of a tensor under `bound`; 0 for what is not a tensor of known rank."""
-    if value is None or not isinstance(value.type, TensorType):
+    kind = value.type if value is not None else None
+    if not isinstance(kind, TensorType) or kind.shape is None:
         return 0
-    return number(value.type.nbytes, bound)
+    size = 1
+    for dim in kind.shape:
+        size *= dim if isinstance(dim, int) else number(dim, bound)
+    return (size * kind.dtype.bits + 7) // 8
 
 
 def macs(node: Node) -> Dim:

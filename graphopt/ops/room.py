@@ -1,6 +1,6 @@
 """Rooms: everything known about an operator, in one declaration.
 
-A room is a frozen dataclass whose fields are the operator's attributes; an instance is the operator with its
+A room is an immutable dataclass whose fields are the operator's attributes; an instance is the operator with its
 attributes bound, and is what a node holds. Operands are declared as `x = operand(...)`.
 
     @operator("LeakyRelu", since=1)
@@ -24,7 +24,7 @@ import itertools
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
 from enum import Enum, auto
 from functools import cached_property
 from types import MappingProxyType
@@ -180,6 +180,21 @@ class Room(Operator):
     infer: ClassVar[Callable[..., TensorType | tuple[TensorType, ...]]]
     kernel: ClassVar[Callable[..., np.ndarray | tuple[np.ndarray, ...]]]
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in self.__dict__:
+            raise FrozenInstanceError(f"{self.name}'s attribute {name!r} is bound: make another with dataclasses.replace")
+        object.__setattr__(self, name, value)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and all(getattr(self, k) == getattr(other, k) for k in self.kinds)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *(getattr(self, k) for k in self.kinds)))
+
+    def __repr__(self) -> str:
+        bound = ", ".join(f"{k}={a.value!r}" for k, a in self.attributes.items())
+        return f"{self.name}({bound})"
+
     def elements(self, *facts: Fact | None) -> np.ndarray | None:
         """Contents of the result as dims, where they follow from the operands' (see `Trait.SHAPE_ARITHMETIC`)."""
         if Trait.SHAPE_ARITHMETIC not in self.traits:
@@ -256,7 +271,7 @@ def operator(name: str, *, since: int = 1, domain: str = "") -> Callable[[R], R]
         cls.name, cls.domain, cls.since = name, domain, since
         slots = [(key, value) for key, value in vars(cls).items() if isinstance(value, Slot)]
         cls.slots = tuple(Slot(key, s.kinds, s.optional, s.variadic) for key, s in slots)
-        made = dataclass(frozen=True)(cls)
+        made = dataclass(eq=False, repr=False)(cls)  # `Room` has one of each for all: a room takes no time to declare
         hints = typing.get_type_hints(made)
         made.kinds = MappingProxyType({f.name: _kind(hints[f.name]) for f in fields(made)})  # type: ignore[arg-type]
         register(made)

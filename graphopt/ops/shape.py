@@ -1,70 +1,47 @@
-"""Shapes and types: Shape, Reshape, Flatten, Squeeze, Unsqueeze, Expand, Identity, Cast, CastLike, Dropout."""
+"""Shapes and types: Shape, Reshape, Flatten, Squeeze, Unsqueeze, Expand, Identity, Cast, CastLike."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from graphopt.errors import OpsetError, TypeRuleError
-from graphopt.ir.attributes import Attribute, Kind
-from graphopt.ir.constant import Constant
+from graphopt.errors import TypeRuleError
 from graphopt.ir.dims import Dim, Expr, floor_div, product
-from graphopt.ir.types import DType, TensorType, boolean, dtype_of_code, i64
-from graphopt.ops.adapters import attribute_needs, became_operands, constant_of, same, without
+from graphopt.ir.types import DType, TensorType, dtype_of, dtype_of_code, i64
+from graphopt.ops.adapters import attribute_needs, became_operands, counted_from_front
+from graphopt.ops.axes import length_of, listed, normalized, same_shape, shape_from, unknown_shape
 from graphopt.ops.bind import Like, Operand, apply
 from graphopt.ops.broadcast import broadcast
+from graphopt.ops.convert import convert
 from graphopt.ops.room import (
     ANY,
-    BOOL,
-    FLOAT,
     INTEGER,
-    Adapter,
+    MAX_ELEMENTS,
     Fact,
     NoKernelError,
     Room,
-    Step,
     Trait,
     operand,
     operator,
     unknown_dim,
 )
 
-__all__ = ["cast", "dropout", "expand", "flatten", "identity", "reshape", "shape", "squeeze", "unsqueeze"]
+__all__ = ["cast", "cast_like", "expand", "flatten", "identity", "reshape", "shape", "squeeze", "unsqueeze"]
 
 _MOVES = frozenset({Trait.MOVES, Trait.SHAPE_ARITHMETIC})
-
-
-def same_shape(a: TensorType, b: TensorType) -> bool:
-    """Whether two types certainly have the same shape."""
-    return a.shape is not None and a.shape == b.shape
 
 
 class Reshaping(Room):
     """A room whose result has the first operand's elements in the same order, so the same shape means the same."""
 
     def forwards(self, *facts: Fact | None) -> int | None:
-        known = [f for f in facts if f is not None]
         x = facts[0]
         if x is None or x.type.shape is None:
             return None
-        result = self.infer(*facts) if len(known) else None
+        result = self.infer(*facts)
         return 0 if isinstance(result, TensorType) and same_shape(result, x.type) else None
-
-
-def normalized(axes: Sequence[int], rank: int) -> list[int]:
-    """Axes counted from the front.
-
-    Raises:
-        TypeRuleError: one is out of range, or two are the same.
-    """
-    found = [a + rank if a < 0 else a for a in axes]
-    if any(not 0 <= a < rank for a in found):
-        raise TypeRuleError(f"axes {list(axes)} are not all axes of a tensor of rank {rank}")
-    if len(set(found)) != len(found):
-        raise TypeRuleError(f"axes {list(axes)} name an axis twice")
-    return found
 
 
 @operator("Shape", since=1)
@@ -77,22 +54,23 @@ class Shape(Room):
     type_only = frozenset({0})
     adapters = (attribute_needs("Shape", 15, "start", 0), attribute_needs("Shape", 15, "end", None))
 
-    def infer(self, x: Fact) -> TensorType:
-        return TensorType(i64, (len(self._dims(x)),))
+    def _dims(self, shape: Sequence[Dim]) -> Sequence[Dim]:
+        return shape[self.start : self.end]  # beyond the range it is cut, as in Python
 
-    def _dims(self, x: Fact) -> tuple[Dim, ...]:
-        return x.shape[self.start : self.end if self.end is not None else x.rank]
+    def infer(self, x: Fact) -> TensorType:
+        return TensorType(i64, (unknown_dim() if x.type.shape is None else len(self._dims(x.shape)),))
 
     def elements(self, *facts: Fact | None) -> np.ndarray | None:
         x = facts[0]
         if x is None or x.type.shape is None:
             return None
-        found = np.empty(len(self._dims(x)), object)
-        found[:] = self._dims(x)
+        dims = self._dims(x.shape)
+        found = np.empty(len(dims), object)
+        found[:] = dims
         return found
 
     def kernel(self, x: np.ndarray) -> np.ndarray:
-        return np.asarray(x.shape[self.start : self.end if self.end is not None else x.ndim], np.int64)
+        return np.asarray(self._dims(x.shape), np.int64)
 
 
 @operator("Reshape", since=5)
@@ -106,38 +84,44 @@ class Reshape(Reshaping):
     adapters = (attribute_needs("Reshape", 14, "allowzero", 0),)
 
     def infer(self, x: Fact, target: Fact) -> TensorType:
-        wanted = target.elements
+        wanted = listed(target)
         if wanted is None:
-            count = target.type.shape[0] if target.type.shape is not None and target.rank == 1 else None
-            return TensorType(x.dtype, tuple(unknown_dim() for _ in range(count)) if isinstance(count, int) else None)
-        given: list[Dim] = wanted.ravel().tolist()
-        dims: list[Dim | None] = []
-        for i, d in enumerate(given):
-            if isinstance(d, int) and d == 0 and not self.allowzero:
-                if i >= x.rank:
-                    raise TypeRuleError(f"the target {given} keeps axis {i}, and the input is {x.type}")
-                dims.append(x.shape[i])
-            elif isinstance(d, int) and d < 0:
-                dims.append(None)
-            else:
-                dims.append(d)
-        if dims.count(None) > 1 or any(isinstance(d, int) and d < -1 for d in given):
-            raise TypeRuleError(f"the target {given} leaves more than one dim open")
-        known = product(d for d in dims if d is not None)
-        if None not in dims:
-            total = product(x.shape)
-            if isinstance(total, int) and isinstance(known, int) and total != known:
-                raise TypeRuleError(f"{x.type} has {total} elements and the target {given} {known}")
-            return TensorType(x.dtype, tuple(d for d in dims if d is not None))
-        rest = _quotient(x.shape, [d for d in dims if d is not None])
+            return TensorType(x.dtype, unknown_shape(length_of(target)))
+        self._check(wanted, x)
+        dims: list[Dim | None] = [None if d == -1 else self._kept(d, i, x) for i, d in enumerate(wanted)]
+        known = [d for d in dims if d is not None]
+        if x.type.shape is None:
+            rest: Dim = unknown_dim()
+        elif len(known) < len(dims):
+            rest = _quotient(x.shape, known)
+        else:
+            rest = 0
+            total, made = product(x.shape), product(known)
+            if isinstance(total, int) and isinstance(made, int) and total != made:
+                raise TypeRuleError(f"{x.type} has {total} elements, and the target {wanted} has {made}")
         return TensorType(x.dtype, tuple(rest if d is None else d for d in dims))
+
+    def _check(self, wanted: Sequence[Dim], x: Fact) -> None:
+        if wanted.count(-1) > 1 or any(isinstance(d, int) and d < -1 for d in wanted):
+            raise TypeRuleError(f"the target {list(wanted)} of {x.type} is not a shape with one open dim at most")
+        if self.allowzero and 0 in wanted and -1 in wanted:
+            raise TypeRuleError(f"the target {list(wanted)} has an open dim beside a dim of 0")
+
+    def _kept(self, dim: Dim, axis: int, x: Fact) -> Dim:
+        if dim != 0 or self.allowzero:
+            return dim
+        if x.type.shape is None:
+            return unknown_dim()
+        if axis >= x.rank:
+            raise TypeRuleError(f"the target keeps axis {axis}, and the input is {x.type}")
+        return x.shape[axis]
 
     def elements(self, *facts: Fact | None) -> np.ndarray | None:
         x = facts[0]
-        result = self.infer(*[f for f in facts if f is not None]) if x is not None and x.elements is not None else None
-        if x is None or x.elements is None or result is None or not result.is_static:
+        if x is None or x.elements is None:
             return None
-        return x.elements.reshape(result.static_shape)
+        result = self.infer(*facts)  # type: ignore[arg-type]  # both operands are required
+        return x.elements.reshape(result.static_shape) if result.is_static else None
 
     def kernel(self, x: np.ndarray, target: np.ndarray) -> np.ndarray:
         wanted = [int(d) for d in target.ravel()]
@@ -159,14 +143,13 @@ def _quotient(whole: Sequence[Dim], parts: Sequence[Dim]) -> Dim:
         else:
             right.append(part)
     above, below = product(left), product(right)
-    if below == 0:
-        return unknown_dim() if above != 0 else 0
-    if isinstance(above, int) and isinstance(below, int) and above % below:
+    undivided = isinstance(above, int) and isinstance(below, int) and below != 0 and above % below
+    if below == 0 or undivided:
         raise TypeRuleError(f"{product(whole)} elements do not divide into {product(parts)}")
+    if above == 0:
+        return 0
     quotient = floor_div(above, below)
-    if isinstance(quotient, Expr) and quotient * below != above:
-        return unknown_dim()
-    return quotient
+    return quotient if quotient * below == above else unknown_dim()
 
 
 @operator("Flatten", since=1)
@@ -176,6 +159,7 @@ class Flatten(Reshaping):
     x = operand(ANY)
     axis: int = 1
     traits = frozenset({Trait.MOVES})
+    adapters = (counted_from_front("Flatten", 11, "axis"),)
 
     def infer(self, x: Fact) -> TensorType:
         if not -x.rank <= self.axis <= x.rank:
@@ -185,40 +169,45 @@ class Flatten(Reshaping):
 
     def kernel(self, x: np.ndarray) -> np.ndarray:
         at = self.axis + x.ndim if self.axis < 0 else self.axis
-        return x.reshape(int(np.prod(x.shape[:at])), int(np.prod(x.shape[at:])))
+        return x.reshape(math.prod(x.shape[:at]), math.prod(x.shape[at:]))
 
 
 @operator("Squeeze", since=1)
 class Squeeze(Reshaping):
-    """Without the axes given, which have length 1; without all such axes when none is. ONNX Squeeze-25."""
+    """Without the axes given, which have length 1; without all such axes when none is. ONNX Squeeze-25.
+
+    An empty list of axes is read as none by some and as all by others: its result is left open.
+    """
 
     x = operand(ANY)
     axes = operand(INTEGER, optional=True)
     traits = _MOVES
-    adapters = (became_operands("Squeeze", 13, {"axes": 1}),)
+    adapters = (counted_from_front("Squeeze", 11, "axes"), became_operands("Squeeze", 13, {"axes": 1}))
 
     def infer(self, x: Fact, axes: Fact | None = None) -> TensorType:
         if axes is None:
             if not all(isinstance(d, int) for d in x.shape):
                 return TensorType(x.dtype, None)
             return TensorType(x.dtype, tuple(d for d in x.shape if d != 1))
-        given = axes.integers
-        if given is None:
+        if not axes.integers:
             return TensorType(x.dtype, None)
-        gone = normalized(given, x.rank)
+        gone = normalized(axes.integers, x.rank)
         for a in gone:
             if isinstance(x.shape[a], int) and x.shape[a] != 1:
                 raise TypeRuleError(f"axis {a} of {x.type} is not of length 1")
         return TensorType(x.dtype, tuple(d for i, d in enumerate(x.shape) if i not in gone))
 
     def elements(self, *facts: Fact | None) -> np.ndarray | None:
-        x = facts[0]
-        axes = facts[1] if len(facts) > 1 else None
+        x, axes = facts[0], facts[1] if len(facts) > 1 else None
         if x is None or x.elements is None:
             return None
-        return self.kernel(x.elements, None if axes is None or axes.integers is None else np.asarray(axes.integers))
+        if axes is None:
+            return self.kernel(x.elements)
+        return self.kernel(x.elements, np.asarray(axes.integers)) if axes.integers else None
 
     def kernel(self, x: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
+        if axes is not None and axes.size == 0:
+            raise NoKernelError("what Squeeze does with an empty list of axes differs between runtimes")
         return np.squeeze(x, None if axes is None else tuple(int(a) for a in axes.ravel()))
 
 
@@ -229,15 +218,19 @@ class Unsqueeze(Reshaping):
     x = operand(ANY)
     axes = operand(INTEGER)
     traits = _MOVES
-    adapters = (became_operands("Unsqueeze", 13, {"axes": 1}),)
+    adapters = (
+        counted_from_front("Unsqueeze", 11, "axes", inserted=True),
+        became_operands("Unsqueeze", 13, {"axes": 1}),
+    )
 
     def infer(self, x: Fact, axes: Fact) -> TensorType:
-        given = axes.integers
-        if given is None:
-            return TensorType(x.dtype, None)
-        places = normalized(given, x.rank + len(given))
+        if axes.integers is None:
+            count = length_of(axes)
+            return TensorType(x.dtype, unknown_shape(None if count is None else x.rank + count))
+        rank = x.rank + len(axes.integers)
+        places = normalized(axes.integers, rank)
         rest = iter(x.shape)
-        return TensorType(x.dtype, tuple(1 if i in places else next(rest) for i in range(x.rank + len(given))))
+        return TensorType(x.dtype, tuple(1 if i in places else next(rest) for i in range(rank)))
 
     def elements(self, *facts: Fact | None) -> np.ndarray | None:
         x, axes = facts[0], facts[1]
@@ -258,23 +251,21 @@ class Expand(Room):
     traits = _MOVES
 
     def infer(self, x: Fact, target: Fact) -> TensorType:
-        wanted = target.elements
-        if wanted is None:
-            count = target.type.shape[0] if target.type.shape is not None and target.rank == 1 else None
-            if not isinstance(count, int):
-                return TensorType(x.dtype, None)
-            return TensorType(x.dtype, tuple(unknown_dim() for _ in range(max(count, x.rank))))
-        return TensorType(x.dtype, broadcast(x.shape, tuple(wanted.ravel().tolist())))
+        if target.elements is None:
+            count = length_of(target)
+            return TensorType(x.dtype, unknown_shape(None if count is None else max(count, x.rank)))
+        return TensorType(x.dtype, broadcast(x.shape, shape_from(target) or ()))
 
     def elements(self, *facts: Fact | None) -> np.ndarray | None:
         x, target = facts[0], facts[1]
         if x is None or x.elements is None or target is None or target.integers is None:
             return None
-        return self.kernel(x.elements, np.asarray(target.integers, np.int64))
+        made = self.kernel(x.elements, np.asarray(target.integers, np.int64))
+        return made if made.size <= MAX_ELEMENTS else None
 
     def forwards(self, *facts: Fact | None) -> int | None:
         x, target = facts[0], facts[1]
-        if x is None or target is None or x.type.shape is None or target.elements is None:
+        if x is None or target is None or x.type.shape is None:
             return None
         return 0 if same_shape(self.infer(x, target), x.type) else None
 
@@ -297,26 +288,6 @@ class Identity(Room):
 
     def kernel(self, x: np.ndarray) -> np.ndarray:
         return x
-
-
-def _cast(x: np.ndarray, dtype: DType, saturate: bool) -> np.ndarray:
-    """x in another element type. What float to integer gives outside the range is the machine's, as in ONNX.
-
-    Raises:
-        NoKernelError: from or to strings.
-    """
-    if dtype.kind == "string" or x.dtype.kind == "O" and not dtype.is_integer:
-        raise NoKernelError("casts from and to strings are not computed")
-    if x.dtype.kind == "O":
-        return x  # dims stay dims
-    if dtype.bits == 8 and dtype.is_float and saturate:
-        import ml_dtypes
-
-        limit = float(ml_dtypes.finfo(dtype.numpy).max)
-        x = np.where(np.isfinite(x), np.clip(x, -limit, limit), x)
-    with np.errstate(all="ignore"):
-        return x.astype(dtype.numpy)
-
 
 
 @operator("Cast", since=1)
@@ -343,14 +314,19 @@ class Cast(Room):
 
     def elements(self, *facts: Fact | None) -> np.ndarray | None:
         x = facts[0]
-        return None if x is None or self.to not in (6, 7) else x.elements
+        if x is None or x.elements is None or not self.dtype.is_integer:
+            return None
+        try:
+            return self.kernel(x.elements)
+        except NoKernelError:  # a symbol in a type that may be too narrow for it
+            return None
 
     def forwards(self, *facts: Fact | None) -> int | None:
         x = facts[0]
         return 0 if x is not None and x.dtype.code == self.to else None
 
     def kernel(self, x: np.ndarray) -> np.ndarray:
-        return _cast(x, self.dtype, bool(self.saturate))
+        return convert(x, self.dtype, saturate=bool(self.saturate))
 
 
 @operator("CastLike", since=15)
@@ -375,74 +351,17 @@ class CastLike(Room):
         return 0 if x is not None and like is not None and x.dtype == like.dtype else None
 
     def kernel(self, x: np.ndarray, like: np.ndarray) -> np.ndarray:
-        from graphopt.ir.types import dtype_of
-
-        return _cast(x, dtype_of(like.dtype), bool(self.saturate))
+        return convert(x, dtype_of(like.dtype), saturate=bool(self.saturate))
 
 
-def _dropout_to_12(step: Step) -> Step:
-    ratio = step.attributes.get("ratio")
-    value = float(ratio.value) if ratio is not None and isinstance(ratio.value, float) else 0.5
-    operands = (step.operands[0], Constant.of(np.asarray(value, np.float32)))
-    return replace(step, attributes=without(step, "ratio"), operands=operands)
-
-
-def _dropout_below_12(step: Step) -> Step:
-    mode = constant_of(step, 2)
-    if len(step.operands) > 2 and step.operands[2] != "" and (mode is None or bool(mode.ravel()[0])):
-        raise OpsetError("Dropout in training mode needs opset 12")
-    ratio = constant_of(step, 1)
-    if len(step.operands) > 1 and step.operands[1] != "" and ratio is None:
-        raise OpsetError("Dropout with a computed ratio needs opset 12")
-    attributes = dict(without(step, "seed"))
-    if ratio is not None:
-        attributes["ratio"] = Attribute(Kind.FLOAT, float(ratio.ravel()[0]))
-    return replace(step, attributes=attributes, operands=step.operands[:1])
-
-
-def _dropout_mask_to_10(step: Step) -> Step:
-    """Until opset 9 the mask had the data's type; from 10 on it is boolean."""
-    if len([r for r in step.results if r]) > 1:
-        raise OpsetError("Dropout's mask has another type before opset 10")
-    return step
-
-
-@operator("Dropout", since=1)
-class Dropout(Room):
-    """x at inference; in training mode elements are dropped at random and the others scaled. ONNX Dropout-22."""
-
-    x = operand(FLOAT)
-    ratio = operand(FLOAT, optional=True)
-    training_mode = operand(BOOL, optional=True)
-    seed: int | None = None
-    adapters = (Adapter(10, _dropout_mask_to_10, _dropout_mask_to_10), Adapter(12, _dropout_to_12, _dropout_below_12))
-
-    def infer(self, x: Fact, ratio: Fact | None = None, training_mode: Fact | None = None) -> tuple[TensorType, ...]:
-        return x.type, TensorType(boolean, x.type.shape)
-
-    def is_pure(self, *facts: Fact | None) -> bool:
-        mode = facts[2] if len(facts) > 2 else None
-        return len(facts) < 3 or facts[2] is None or (mode is not None and mode.scalar is False)
-
-    def forwards(self, *facts: Fact | None) -> int | None:
-        return 0 if self.is_pure(*facts) else None
-
-    def kernel(
-        self, x: np.ndarray, ratio: np.ndarray | None = None, training_mode: np.ndarray | None = None
-    ) -> tuple[np.ndarray, ...]:
-        if training_mode is not None and training_mode.any():
-            raise NoKernelError("Dropout in training mode is random")
-        return x, np.ones(x.shape, bool)
-
-
-def shape(x: Like) -> Operand:
-    """The dims as int64."""
-    return apply(Shape(), x)
+def shape(x: Like, *, start: int = 0, end: int | None = None) -> Operand:
+    """The dims from `start` to `end` as int64."""
+    return apply(Shape(start=start, end=end), x)
 
 
 def reshape(x: Like, target: Like | Sequence[int]) -> Operand:
-    """The same elements in another shape."""
-    return apply(Reshape(), x, np.asarray(target, np.int64) if isinstance(target, list | tuple) else target)
+    """The same elements in another shape; 0 keeps a dim, -1 is what is left."""
+    return apply(Reshape(), x, _numbers(target))
 
 
 def flatten(x: Like, *, axis: int = 1) -> Operand:
@@ -450,19 +369,19 @@ def flatten(x: Like, *, axis: int = 1) -> Operand:
     return apply(Flatten(axis=axis), x)
 
 
-def squeeze(x: Like, axes: Sequence[int] | None = None) -> Operand:
-    """Without axes of length 1."""
-    return apply(Squeeze(), x, None if axes is None else np.asarray(axes, np.int64))
+def squeeze(x: Like, axes: Like | Sequence[int] | None = None) -> Operand:
+    """Without axes of length 1: those given, or all."""
+    return apply(Squeeze(), x, None if axes is None else _numbers(axes))
 
 
-def unsqueeze(x: Like, axes: Sequence[int]) -> Operand:
-    """With axes of length 1."""
-    return apply(Unsqueeze(), x, np.asarray(axes, np.int64))
+def unsqueeze(x: Like, axes: Like | Sequence[int]) -> Operand:
+    """With axes of length 1 where they stand in the result."""
+    return apply(Unsqueeze(), x, _numbers(axes))
 
 
 def expand(x: Like, target: Like | Sequence[int]) -> Operand:
     """x broadcast to a shape."""
-    return apply(Expand(), x, np.asarray(target, np.int64) if isinstance(target, list | tuple) else target)
+    return apply(Expand(), x, _numbers(target))
 
 
 def identity(x: Like) -> Operand:
@@ -470,11 +389,15 @@ def identity(x: Like) -> Operand:
     return apply(Identity(), x)
 
 
-def cast(x: Like, dtype: DType) -> Operand:
-    """x in another element type."""
-    return apply(Cast(to=dtype.code), x)
+def cast(x: Like, dtype: DType, *, saturate: bool = True) -> Operand:
+    """x in another element type; `saturate` matters for float8 only."""
+    return apply(Cast(to=dtype.code, saturate=int(saturate)), x)
 
 
-def dropout(x: Like) -> Operand:
-    """x, as at inference."""
-    return apply(Dropout(), x)
+def cast_like(x: Like, like: Like) -> Operand:
+    """x in the element type of another tensor."""
+    return apply(CastLike(), x, like)
+
+
+def _numbers(numbers: Like | Sequence[int]) -> Like:
+    return np.asarray(numbers, np.int64) if isinstance(numbers, list | tuple) else numbers

@@ -19,7 +19,7 @@ from graphopt.analysis.cost import Cost, attribute_bytes, binding, constant_byte
 from graphopt.errors import GraphoptError
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.operator import Operator
-from graphopt.ir.types import meet
+from graphopt.ir.types import TensorType, meet
 from graphopt.ops.algebra import Refused
 from graphopt.ops.infer import annotate
 from graphopt.rewrite.check import check_numbers, check_types, needed_nodes, new_value, specimen
@@ -212,6 +212,7 @@ class Engine:
                 graph.insert(node, before=site.root)
             around = {u for old, _ in patch.replace for u in old.users}
             replaced = [(old.name, new_value(new).name) for old, new in patch.replace]
+            better = [new_value(new) for old, new in patch.replace if _is_better_known(new_value(new), old)]
             fresh = {r for n in drafted for r in n.results} | set(wanted)
             for old, new in patch.replace:
                 self._take_place(graph, old, new_value(new), fresh)
@@ -227,7 +228,7 @@ class Engine:
                     f"it would add {growth:,} bytes of constants, and the growth budget has "
                     f"{max(0, math.floor(self.limit - self.bytes)):,} left"
                 )
-            refreshed = self._propagate(around, [new_value(n) for _, n in patch.replace])
+            refreshed = self._propagate(better)
         self.bytes += growth
         after = sum((cost(n, self.binding) for n in (*site.match.order, *drafted) if n.graph is not None), Cost())
         made = tuple(entry_of(n) for n in drafted)
@@ -313,9 +314,9 @@ class Engine:
         removed.sort(key=lambda n: n.id)
         return removed, freed, names
 
-    def _propagate(self, users: Iterable[Node], changed: Iterable[Value]) -> list[Node]:
+    def _propagate(self, changed: Iterable[Value]) -> list[Node]:
         """Infer types again downstream of values that became better known; the nodes whose results changed."""
-        queue = deque(dict.fromkeys([*(u for v in changed for u in v.users), *users]))
+        queue = deque(dict.fromkeys(u for v in changed for u in v.users))
         refreshed: list[Node] = []
         while queue:
             node = queue.popleft()
@@ -341,6 +342,13 @@ class Engine:
     def timings(self) -> tuple[Timing, ...]:
         """Time and counts by rule."""
         return tuple(Timing(p, r, round(t.seconds, 6), t.applied, t.refused) for (p, r), t in self._tallies.items())
+
+
+def _is_better_known(new: Value, old: Value) -> bool:
+    """Whether what follows a value may be known better once `new` stands for `old`."""
+    kind = new.type
+    counts = isinstance(kind, TensorType) and kind.dtype.is_integer and new.is_constant and not old.is_constant
+    return counts or (new.type != old.type and old.type is not None)
 
 
 def _is_taken(node: Node, site: Site) -> bool:
