@@ -21,14 +21,13 @@ file is read and down again when one is written.
 from __future__ import annotations
 
 import itertools
-import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
 from enum import Enum, auto
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 
@@ -249,14 +248,15 @@ class Room(Operator):
         return cls(**values)
 
 
-_KIND_OF: Mapping[object, Kind] = {
-    int: Kind.INT,
-    float: Kind.FLOAT,
-    str: Kind.STRING,
-    Constant: Kind.TENSOR,
-    tuple[int, ...]: Kind.INTS,
-    tuple[float, ...]: Kind.FLOATS,
-    tuple[str, ...]: Kind.STRINGS,
+_KIND_OF: Mapping[str, Kind] = {  # by a field's annotation, which stays text: evaluating it would take longer
+    "int": Kind.INT,
+    "float": Kind.FLOAT,
+    "str": Kind.STRING,
+    "Constant": Kind.TENSOR,
+    "Data": Kind.TENSOR,
+    "tuple[int, ...]": Kind.INTS,
+    "tuple[float, ...]": Kind.FLOATS,
+    "tuple[str, ...]": Kind.STRINGS,
 }
 
 R = TypeVar("R", bound=type[Room])
@@ -272,18 +272,15 @@ def operator(name: str, *, since: int = 1, domain: str = "") -> Callable[[R], R]
         slots = [(key, value) for key, value in vars(cls).items() if isinstance(value, Slot)]
         cls.slots = tuple(Slot(key, s.kinds, s.optional, s.variadic) for key, s in slots)
         made = dataclass(eq=False, repr=False)(cls)  # `Room` has one of each for all: a room takes no time to declare
-        hints = typing.get_type_hints(made)
-        made.kinds = MappingProxyType({f.name: _kind(hints[f.name]) for f in fields(made)})  # type: ignore[arg-type]
+        made.kinds = MappingProxyType({f.name: _kind(f.type) for f in fields(made)})  # type: ignore[arg-type]
         register(made)
         return typing.cast(R, made)
 
     return declare
 
 
-def _kind(hint: Any) -> Kind:  # noqa: ANN401  # a type annotation has no narrower type
-    if isinstance(hint, types.UnionType):
-        (hint,) = [a for a in typing.get_args(hint) if a is not type(None)]
-    return _KIND_OF[hint]
+def _kind(annotation: object) -> Kind:
+    return _KIND_OF[str(annotation).removesuffix(" | None")]
 
 
 class NoKernelError(GraphoptError):
