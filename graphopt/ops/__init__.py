@@ -4,10 +4,12 @@ from graphopt.ops import registry
 from graphopt.ops.activation import *  # noqa: F403
 from graphopt.ops.conv import *  # noqa: F403
 from graphopt.ops.create import *  # noqa: F403
+from graphopt.ops.dropout import *  # noqa: F403
 from graphopt.ops.elementwise import *  # noqa: F403
 from graphopt.ops.linear import *  # noqa: F403
 from graphopt.ops.movement import *  # noqa: F403
 from graphopt.ops.norm import *  # noqa: F403
+from graphopt.ops.pad import *  # noqa: F403
 from graphopt.ops.pool import *  # noqa: F403
 from graphopt.ops.reduce import *  # noqa: F403
 from graphopt.ops.resize import *  # noqa: F403

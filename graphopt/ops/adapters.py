@@ -190,7 +190,7 @@ def _attribute(operator: str, version: int, name: str, array: np.ndarray, *, sca
         value = float(array.reshape(()).item())
         with np.errstate(over="ignore"):
             narrow = float(np.float32(value))
-        if narrow != value and value == value:  # NaN is NaN in any precision
+        if narrow != value and not np.isnan(value):
             raise OpsetError(f"{operator} with {name}={value!r}, which float32 does not hold, needs opset {version}")
         return Attribute(Kind.FLOAT, narrow)
     numbers = tuple(int(v) for v in array.ravel())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from graphopt.errors import TypeRuleError
 from graphopt.ir.dims import Dim
 from graphopt.ir.types import Shape, TensorType
-from graphopt.ops.room import Fact, unknown_dim
+from graphopt.ops.room import Fact, Room, UnknownRankError, unknown_dim
 
 
 def normalized(axes: Sequence[int], rank: int) -> list[int]:
@@ -24,9 +24,16 @@ def normalized(axes: Sequence[int], rank: int) -> list[int]:
     return found
 
 
-def same_shape(a: TensorType, b: TensorType) -> bool:
-    """Whether two types certainly have the same shape."""
-    return a.shape is not None and a.shape == b.shape
+def keeps_shape(op: Room, facts: Sequence[Fact | None]) -> bool:
+    """Whether an operator's first result certainly has the shape of operand 0; False where an operand is not known."""
+    if any(f is None for f in facts) or not facts or facts[0] is None or facts[0].type.shape is None:
+        return False
+    try:
+        made = op.infer(*facts)
+    except (TypeRuleError, UnknownRankError):
+        return False
+    first = made if isinstance(made, TensorType) else next(iter(made), None)
+    return first is not None and first.shape == facts[0].type.shape
 
 
 def listed(operand: Fact | None) -> list[Dim] | None:

@@ -38,7 +38,7 @@ def _to_float(x: np.ndarray, source: DType, dtype: DType, *, saturate: bool) -> 
     if dtype.bits >= 32:
         return x.astype(dtype.numpy)
     if dtype.bits == 16:
-        by_float = source.bits < 8 or dtype.name == "bf16" and not source.is_float
+        by_float = source.bits < 8 or (dtype.name == "bf16" and not source.is_float)
         return (x.astype(np.float32) if by_float else x).astype(dtype.numpy)
     import ml_dtypes
 
@@ -46,7 +46,7 @@ def _to_float(x: np.ndarray, source: DType, dtype: DType, *, saturate: bool) -> 
     if dtype.bits < 8 and np.isnan(x).any():
         raise NoKernelError(f"{dtype} has no NaN")
     if saturate or dtype.bits < 8:
-        limit = float(ml_dtypes.finfo(dtype.numpy).max)
+        limit = float(ml_dtypes.finfo(dtype.numpy).max)  # type: ignore[no-untyped-call]
         x = np.clip(x, -limit, limit)  # infinities too; NaN stays
     return x.astype(dtype.numpy)
 
@@ -59,7 +59,7 @@ def _from_float(x: np.ndarray, source: DType, dtype: DType) -> np.ndarray:
     low, high = _range(dtype)
     if not ((whole >= float(low)) & (whole < float(high + 1))).all():  # both are powers of 2 or 0: exact
         raise NoKernelError(f"a cast of a number that {dtype} does not hold differs between machines")
-    return whole.astype(dtype.numpy) if dtype.bits >= 8 else whole.astype(np.int8).astype(dtype.numpy)
+    return np.asarray(whole if dtype.bits >= 8 else whole.astype(np.int8)).astype(dtype.numpy)
 
 
 def _wrapped(x: np.ndarray, dtype: DType) -> np.ndarray:
@@ -70,7 +70,7 @@ def _wrapped(x: np.ndarray, dtype: DType) -> np.ndarray:
     if dtype.kind == "int":
         half = 2 ** (dtype.bits - 1)
         low = (low ^ half) - half
-    return low.astype(np.int8).astype(dtype.numpy)
+    return np.asarray(low.astype(np.int8)).astype(dtype.numpy)
 
 
 def _dims(x: np.ndarray, dtype: DType) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,9 @@ from graphopt.ir.constant import Constant as Data
 from graphopt.ir.dims import Dim, is_nonnegative
 from graphopt.ir.types import TensorType, f32, i64, string
 from graphopt.ops.adapters import same, without
+from graphopt.ops.axes import shape_from
 from graphopt.ops.bind import Like, Operand, apply
-from graphopt.ops.room import INTEGER, NUMERIC, Adapter, Fact, Room, Step, operand, operator, unknown_dim
+from graphopt.ops.room import INTEGER, MAX_ELEMENTS, NUMERIC, Adapter, Fact, Room, Step, operand, operator, unknown_dim
 
 __all__ = ["constant_of_shape", "range"]
 
@@ -62,7 +64,8 @@ class Constant(Room):
 
     def elements(self, *facts: Fact | None) -> np.ndarray | None:
         data = self.data()
-        return data.array().astype(object) if data.type.dtype.is_integer and data.size <= 64 else None
+        small = data.type.dtype.is_integer and data.size <= MAX_ELEMENTS and not data.is_absent
+        return data.array().astype(object) if small else None
 
     def kernel(self) -> np.ndarray:
         if self.value is not None:
@@ -86,26 +89,28 @@ class ConstantOfShape(Room):
     value: Data | None = None
 
     def _fill(self) -> np.ndarray:
-        return np.zeros(1, np.float32) if self.value is None else self.value.array().reshape(-1)
+        """The one element, of shape []."""
+        if self.value is None:
+            return np.zeros((), np.float32)
+        if self.value.size != 1:
+            raise TypeRuleError(f"the value has {self.value.size} elements, and one is needed")
+        return self.value.array().reshape(())
 
     def infer(self, target: Fact) -> TensorType:
-        dtype = f32 if self.value is None else self.value.type.dtype
-        if target.elements is not None:
-            return TensorType(dtype, tuple(target.elements.ravel().tolist()))
-        count = target.type.shape[0] if target.type.shape is not None and target.rank == 1 else None
-        return TensorType(dtype, tuple(unknown_dim() for _ in builtin_range(count)) if isinstance(count, int) else None)
+        if self.value is not None and self.value.size != 1:
+            raise TypeRuleError(f"the value has {self.value.size} elements, and one is needed")
+        return TensorType(f32 if self.value is None else self.value.type.dtype, shape_from(target))
 
     def elements(self, *facts: Fact | None) -> np.ndarray | None:
         target = facts[0]
-        if target is None or target.integers is None or self._fill().dtype.kind not in "iu":
+        if target is None or target.integers is None or self.value is None or not self.value.type.dtype.is_integer:
             return None
-        if int(np.prod(target.integers)) > 1024:
+        if math.prod(target.integers) > MAX_ELEMENTS:
             return None
-        return np.full(target.integers, int(self._fill()[0]), object)
+        return np.full(target.integers, int(self._fill()), object)
 
     def kernel(self, target: np.ndarray) -> np.ndarray:
-        fill = self._fill()
-        return np.full(tuple(int(d) for d in target.ravel()), fill[0], fill.dtype)
+        return np.broadcast_to(self._fill(), tuple(int(d) for d in target.ravel()))  # takes no room
 
 
 builtin_range = range
@@ -124,15 +129,19 @@ class Range(Room):
 
     def _count(self, start: Fact, limit: Fact, delta: Fact) -> Dim:
         scalars = start.scalar, limit.scalar, delta.scalar
-        if all(s is not None for s in scalars):
-            a, b, c = (float(s) for s in scalars if s is not None)
-            return max(int(np.ceil((b - a) / c)), 0) if c else unknown_dim()
-        known = start.elements, limit.elements, delta.elements
-        if all(k is not None and k.size == 1 for k in known):
-            first, last, step = (k.ravel()[0] for k in known if k is not None)
-            if step == 1 and isinstance(first, int) and first == 0 and is_nonnegative(last):
-                dim: Dim = last
-                return dim
+        if None not in scalars:
+            return _count(*(np.asarray(s, start.dtype.numpy) for s in scalars))
+        known = [f.elements.ravel()[0] for f in (start, limit, delta) if f.elements is not None and f.elements.size]
+        if len(known) < 3:
+            return unknown_dim()
+        first, last, step = known
+        if step == 0:
+            raise TypeRuleError("a delta of 0 goes nowhere")
+        if isinstance(last - first, int) and isinstance(step, int):
+            return int(max(-((first - last) // step), 0))
+        span: Dim = last - first
+        if isinstance(step, int) and step > 0 and is_nonnegative(span):
+            return (span + (step - 1)) // step
         return unknown_dim()
 
     def elements(self, *facts: Fact | None) -> np.ndarray | None:
@@ -140,17 +149,38 @@ class Range(Room):
         if any(v is None or len(v) != 1 for v in values):
             return None
         start, limit, delta = (v[0] for v in values if v is not None)
-        return np.asarray(list(builtin_range(start, limit, delta))[:1025], object) if delta else None
+        numbers = builtin_range(start, limit, delta) if delta else ()
+        return np.asarray(list(numbers), object) if 0 < len(numbers) <= MAX_ELEMENTS else None
 
     def kernel(self, start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> np.ndarray:
         a, b, c = (v.reshape(()) for v in (start, limit, delta))
-        count = max(int(np.ceil((b - a) / c)), 0)
-        return (a + np.arange(count, dtype=start.dtype) * c).astype(start.dtype)
+        steps = np.arange(_count(a, b, c))
+        return np.asarray(a + steps.astype(a.dtype) * c).astype(a.dtype, copy=False)
 
 
-def constant_of_shape(target: Like) -> Operand:
-    """Float32 zeros of a shape."""
-    return apply(ConstantOfShape(), target)
+def _count(start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> int:
+    """ceil((limit - start) / delta), the difference in the operands' type and the quotient in float64.
+
+    Raises:
+        TypeRuleError: that is not a number of elements.
+    """
+    if delta == 0:
+        raise TypeRuleError("a delta of 0 goes nowhere")
+    if start.dtype.kind in "iu":
+        return max(-((int(start) - int(limit)) // int(delta)), 0)
+    with np.errstate(all="ignore"):
+        count = np.ceil(np.float64(limit - start) / np.float64(delta))
+    if not np.isfinite(count):
+        raise TypeRuleError(f"a range from {start} to {limit} by {delta} has no length")
+    return max(int(count), 0)
+
+
+def constant_of_shape(target: Like, value: np.ndarray | float | None = None) -> Operand:
+    """A tensor of a shape, all elements equal to `value`: float32 zeros by default, a bare number is float32 too."""
+    if value is None:
+        return apply(ConstantOfShape(), target)
+    fill = value if isinstance(value, np.ndarray) else np.asarray(value, np.float32)
+    return apply(ConstantOfShape(value=Data.of(fill.reshape(1))), target)
 
 
 def range(start: Like, limit: Like, delta: Like) -> Operand:  # noqa: A001  # ONNX's name

@@ -57,7 +57,7 @@ class Dropout(Room):
 
     def is_pure(self, *facts: Fact | None) -> bool:
         mode = facts[2] if len(facts) > 2 else None
-        return mode is None or mode.scalar is False
+        return len(facts) < 3 or (mode is not None and mode.scalar is False)
 
     def forwards(self, *facts: Fact | None) -> int | None:
         return 0 if self.is_pure(*facts) else None

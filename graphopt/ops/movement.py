@@ -1,22 +1,35 @@
-"""Moving elements: Transpose, Concat, Split, Slice, Gather, Pad."""
+"""Moving elements: Transpose, Concat, Split, Slice, Gather."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from graphopt.errors import OpsetError, TypeRuleError
+from graphopt.ir.attributes import Attribute, Kind
 from graphopt.ir.constant import Constant
-from graphopt.ir.dims import Dim, is_nonnegative
+from graphopt.ir.dims import Dim, is_anonymous
 from graphopt.ir.types import TensorType
-from graphopt.ops.adapters import became_operands, constant_of, given, operand_needs, without
+from graphopt.ops.adapters import (
+    became_operands,
+    constant_of,
+    counted_from_front,
+    given,
+    integer_of,
+    operand_needs,
+    same,
+    shape_of,
+    with_operand,
+    without,
+)
+from graphopt.ops.axes import keeps_shape, length_of, listed, normalized, unknown_shape
 from graphopt.ops.bind import Like, Operand, apply, apply_all
-from graphopt.ops.broadcast import fits
 from graphopt.ops.room import (
     ANY,
     INTEGER,
+    MAX_ELEMENTS,
     Adapter,
     Fact,
     NoKernelError,
@@ -27,9 +40,9 @@ from graphopt.ops.room import (
     operator,
     unknown_dim,
 )
-from graphopt.ops.shape import normalized
+from graphopt.ops.slicing import cut, length
 
-__all__ = ["concat", "gather", "pad", "slice_", "split", "transpose"]
+__all__ = ["concat", "gather", "slice_", "split", "transpose"]
 
 _MOVES = frozenset({Trait.MOVES, Trait.SHAPE_ARITHMETIC})
 
@@ -40,7 +53,7 @@ class Transpose(Room):
 
     x = operand(ANY)
     perm: tuple[int, ...] = ()
-    traits = frozenset({Trait.MOVES})
+    traits = _MOVES
 
     def _order(self, rank: int) -> tuple[int, ...]:
         return self.perm or tuple(reversed(range(rank)))
@@ -68,28 +81,18 @@ class Concat(Room):
     xs = operand(ANY, variadic=True)
     axis: int
     traits = _MOVES
+    adapters = (counted_from_front("Concat", 11, "axis"),)
 
     def infer(self, *xs: Fact) -> TensorType:
-        rank = xs[0].rank
+        shapes = [x.shape for x in xs if x.type.shape is not None] or [xs[0].shape]
+        rank = len(shapes[0])
         (axis,) = normalized([self.axis], rank)
-        for x in xs:
-            if x.rank != rank or x.dtype != xs[0].dtype:
-                raise TypeRuleError(f"{xs[0].type} and {x.type} cannot stand one after another")
-        dims: list[Dim] = []
-        for i in range(rank):
-            if i == axis:
-                total: Dim = 0
-                for x in xs:
-                    total = total + x.shape[i]
-                dims.append(total)
-                continue
-            known = next((x.shape[i] for x in xs if isinstance(x.shape[i], int)), xs[0].shape[i])
-            for x in xs:
-                if not fits(known, x.shape[i]):
-                    listed = ", ".join(str(y.type) for y in xs)
-                    raise TypeRuleError(f"{listed} differ on axis {i}, and the axis to join is {axis}")
-            dims.append(known)
-        return TensorType(xs[0].dtype, tuple(dims))
+        if any(x.dtype != xs[0].dtype for x in xs) or any(len(s) != rank for s in shapes):
+            listed_types = ", ".join(str(x.type) for x in xs)
+            raise TypeRuleError(f"{listed_types} differ in type or rank, so they cannot stand one after another")
+        dims = [_agreed([s[i] for s in shapes], i, axis) for i in range(rank) if i != axis]
+        total = _sum(s[axis] for s in shapes) if len(shapes) == len(xs) else unknown_dim()
+        return TensorType(xs[0].dtype, (*dims[:axis], total, *dims[axis:]))
 
     def forwards(self, *facts: Fact | None) -> int | None:
         return 0 if len(facts) == 1 else None
@@ -98,26 +101,62 @@ class Concat(Room):
         return np.concatenate(xs, axis=self.axis)
 
 
-def _split_below_18(step: Step) -> Step:
-    """Before opset 18 equal parts came from the number of results; parts that are not equal need sizes."""
-    if "num_outputs" not in step.attributes:
-        return step
-    known = step.facts[0]
-    axis = step.attributes.get("axis")
-    at = int(axis.value) if axis is not None and isinstance(axis.value, int) else 0
-    size = None if known is None or known.type.shape is None else known.type.shape[at]
-    count = len(step.results)
-    if not isinstance(size, int) or size % count:
-        raise OpsetError(f"Split of {size} into {count} parts needs opset 18")
-    return replace(step, attributes=without(step, "num_outputs"))
+def _sum(dims: Iterable[Dim]) -> Dim:
+    total: Dim = 0
+    for dim in dims:
+        total = total + dim
+    return total
+
+
+def _agreed(dims: Sequence[Dim], at: int, axis: int) -> Dim:
+    """What is known of an axis on which tensors agree: an integer before a name before nothing.
+
+    Raises:
+        TypeRuleError: two different integers.
+    """
+    numbers = {d for d in dims if isinstance(d, int)}
+    if len(numbers) > 1:
+        raise TypeRuleError(
+            f"the lengths {', '.join(map(str, dims))} of axis {at} differ, and the axis to join is {axis}"
+        )
+    return next(iter(numbers), next((d for d in dims if not is_anonymous(d)), dims[0]))
 
 
 def _split_to_18(step: Step) -> Step:
-    from graphopt.ir.attributes import Attribute, Kind
-
     if given(step, 1):
         return step
     return replace(step, attributes={**step.attributes, "num_outputs": Attribute(Kind.INT, len(step.results))})
+
+
+def _split_below_18(step: Step) -> Step:
+    """Before opset 18 equal parts came from the number of results; parts that are not equal need sizes.
+
+    Where the length is a symbol the node stays as it is: older runtimes say so when it does not divide.
+    """
+    if "num_outputs" not in step.attributes:
+        return step
+    plain = replace(step, attributes=without(step, "num_outputs"))
+    shape, count = shape_of(step), len(step.results)
+    if shape is None:
+        return plain
+    size = shape[integer_of(step, "axis", 0)]
+    if not isinstance(size, int) or size % count == 0:
+        return plain
+    parts = _equal_parts(size, count)
+    return with_operand(plain, 1, Constant.of(np.asarray(parts, np.int64)))
+
+
+def _equal_parts(size: Dim, count: int) -> list[Dim]:
+    """Lengths of `count` parts of an axis, all alike but the last, which may be shorter.
+
+    Raises:
+        TypeRuleError: there are more parts than elements for them.
+    """
+    part = (size + (count - 1)) // count
+    last = size - part * (count - 1)
+    if count < 1 or (isinstance(last, int) and last < 0):
+        raise TypeRuleError(f"{size} elements do not make {count} parts")
+    return [*(part for _ in range(count - 1)), last]
 
 
 @operator("Split", since=1)
@@ -129,46 +168,53 @@ class Split(Room):
     axis: int = 0
     num_outputs: int | None = None
     traits = frozenset({Trait.MOVES})
-    adapters = (became_operands("Split", 13, {"split": 1}), Adapter(18, _split_to_18, _split_below_18))
-
-    def _parts(self, size: Dim, sizes: Sequence[Dim] | None) -> list[Dim] | None:
-        if sizes is not None:
-            return list(sizes)
-        count = self.num_outputs
-        if count is None:
-            return None
-        if not isinstance(size, int):
-            return [unknown_dim() for _ in range(count)]
-        part = -(-size // count)
-        return [*(part for _ in range(count - 1)), size - part * (count - 1)]
+    adapters = (
+        counted_from_front("Split", 11, "axis"),
+        became_operands("Split", 13, {"split": 1}),
+        Adapter(18, _split_to_18, _split_below_18),
+    )
 
     def infer(self, x: Fact, sizes: Fact | None = None) -> tuple[TensorType, ...]:
         (axis,) = normalized([self.axis], x.rank)
-        known = None if sizes is None or sizes.elements is None else sizes.elements.ravel().tolist()
-        if sizes is not None and known is None:
-            return ()
-        parts = self._parts(x.shape[axis], known)
-        if parts is None:
-            return ()
         total = x.shape[axis]
-        if isinstance(total, int) and all(isinstance(p, int) for p in parts) and sum(parts) != total:  # type: ignore[arg-type]
-            raise TypeRuleError(f"the parts {parts} do not make up axis {axis} of {x.type}")
+        if sizes is not None:
+            count = length_of(sizes)
+            parts: Sequence[Dim] = listed(sizes) or unknown_shape(count) or ()
+        elif self.num_outputs is not None:
+            parts = _equal_parts(total, self.num_outputs)
+        else:
+            return ()  # as many as the node has results
+        numbers = [p for p in parts if isinstance(p, int)]
+        whole = isinstance(total, int) and len(numbers) == len(parts) and sizes is not None and bool(parts)
+        if (whole and sum(numbers) != total) or any(n < 0 for n in numbers):
+            raise TypeRuleError(f"the parts {list(parts)} do not make up axis {axis} of {x.type}")
         return tuple(TensorType(x.dtype, (*x.shape[:axis], p, *x.shape[axis + 1 :])) for p in parts)
 
     def forwards(self, *facts: Fact | None) -> int | None:
-        sizes = facts[1] if len(facts) > 1 else None
-        if len(facts) > 1 and facts[1] is not None:
-            one = sizes is not None and sizes.elements is not None and sizes.elements.size == 1
-            return 0 if one else None
-        return 0 if self.num_outputs == 1 else None
+        if len(facts) < 2:
+            return 0 if self.num_outputs == 1 else None
+        return 0 if facts[1] is not None and length_of(facts[1]) == 1 else None
 
     def kernel(self, x: np.ndarray, sizes: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
-        given_sizes: list[Dim] | None = None if sizes is None else [int(s) for s in sizes.ravel()]
-        parts = self._parts(x.shape[self.axis], given_sizes)
-        if parts is None:
+        if sizes is not None:
+            parts = [int(s) for s in sizes.ravel()]
+        elif self.num_outputs is not None:
+            parts = [int(p) for p in _equal_parts(x.shape[self.axis], self.num_outputs)]  # type: ignore[arg-type]
+        else:
             raise NoKernelError("Split needs sizes or a number of parts")
-        ends = np.cumsum([int(p) for p in parts if isinstance(p, int)])[:-1]
-        return tuple(np.split(x, ends, axis=self.axis))
+        if sum(parts) != x.shape[self.axis] or min(parts, default=0) < 0:
+            raise TypeRuleError(f"the parts {parts} do not make up axis {self.axis} of {list(x.shape)}")
+        return tuple(np.split(x, np.cumsum(parts)[:-1], axis=self.axis))
+
+
+def _axes_below_11(step: Step) -> Step:
+    """Axes are counted from the front before opset 11."""
+    axes, shape = constant_of(step, 3), shape_of(step)
+    if axes is None or (axes >= 0).all():
+        return step
+    if shape is None:
+        raise OpsetError("Slice with a negative axis of a tensor of unknown rank needs opset 11")
+    return with_operand(step, 3, Constant.of(np.where(axes < 0, axes + len(shape), axes)))
 
 
 @operator("Slice", since=1)
@@ -181,30 +227,39 @@ class Slice(Room):
     axes = operand(INTEGER, optional=True)
     steps = operand(INTEGER, optional=True)
     traits = _MOVES
-    adapters = (became_operands("Slice", 10, {"starts": 1, "ends": 2, "axes": 3}),)
+    adapters = (
+        operand_needs("Slice", 10, "steps", 4, neutral=lambda steps: bool((steps == 1).all())),
+        became_operands("Slice", 10, {"starts": 1, "ends": 2, "axes": 3}),
+        Adapter(11, same, _axes_below_11),
+    )
 
     def infer(
         self, x: Fact, starts: Fact, ends: Fact, axes: Fact | None = None, steps: Fact | None = None
     ) -> TensorType:
-        first, last = starts.elements, ends.elements
         chosen = self._axes(x.rank, axes, starts)
         if chosen is None:
-            return TensorType(x.dtype, tuple(unknown_dim() for _ in x.shape))
-        stride = None if steps is None else steps.integers
+            return TensorType(x.dtype, unknown_shape(x.rank))
+        count = len(chosen)
+        given_lists = [listed(starts), listed(ends), [1] * count if steps is None else listed(steps)]
+        if any(v is not None and len(v) != count for v in given_lists):
+            raise TypeRuleError(f"starts, ends, axes and steps of {x.type} are not of one length, {count}")
+        first, last, strides = ([None] * count if v is None else v for v in given_lists)
         dims = list(x.shape)
-        for i, axis in enumerate(chosen):
-            step = 1 if steps is None else stride[i] if stride is not None else None
-            begin = None if first is None else first.ravel()[i]
-            end = None if last is None else last.ravel()[i]
-            dims[axis] = unknown_dim() if None in (step, begin, end) else _length(dims[axis], begin, end, step or 1)
+        for axis, begin, end, step in zip(chosen, first, last, strides, strict=True):
+            if begin is None or end is None or not isinstance(step, int):
+                dims[axis] = unknown_dim()
+            else:
+                dims[axis] = length(dims[axis], begin, end, step)
         return TensorType(x.dtype, tuple(dims))
 
     @staticmethod
     def _axes(rank: int, axes: Fact | None, starts: Fact) -> list[int] | None:
         if axes is not None:
             return None if axes.integers is None else normalized(axes.integers, rank)
-        count = starts.type.shape[0] if starts.type.shape else None
-        return list(range(count)) if isinstance(count, int) else None
+        count = length_of(starts)
+        if count is not None and count > rank:
+            raise TypeRuleError(f"there are {count} starts for a tensor of rank {rank}")
+        return None if count is None else list(range(count))
 
     def elements(self, *facts: Fact | None) -> np.ndarray | None:
         x = facts[0]
@@ -216,14 +271,10 @@ class Slice(Room):
         return self.kernel(x.elements, *(None if n is None else np.asarray(n, object) for n in numbers))  # type: ignore[arg-type]
 
     def forwards(self, *facts: Fact | None) -> int | None:
-        x, steps = facts[0], facts[4] if len(facts) > 4 else None
-        if x is None or x.type.shape is None or any(f is None for f in facts[1:3]):
+        steps = facts[4] if len(facts) > 4 else None
+        if steps is not None and (steps.integers is None or any(s != 1 for s in steps.integers)):
             return None
-        if len(facts) > 4 and facts[4] is not None and (steps is None or steps.integers is None):
-            return None
-        if steps is not None and any(s != 1 for s in steps.integers or ()):
-            return None
-        return 0 if self.infer(*facts).shape == x.type.shape else None  # type: ignore[arg-type]  # required ones are there
+        return 0 if keeps_shape(self, facts) else None
 
     def kernel(
         self,
@@ -237,32 +288,17 @@ class Slice(Room):
         chosen = range(len(starts)) if axes is None else [int(a) % x.ndim for a in axes.ravel()]
         strides = [1] * len(starts) if steps is None else [int(s) for s in steps.ravel()]
         for axis, begin, end, step in zip(chosen, starts.ravel(), ends.ravel(), strides, strict=True):
-            index[axis] = _cut(x.shape[axis], int(begin), int(end), step)
+            index[axis] = cut(x.shape[axis], int(begin), int(end), step)
         return x[tuple(index)]
 
 
-def _cut(size: int, begin: int, end: int, step: int) -> slice:
-    """Python's slice for ONNX's start, end and step on an axis of `size`."""
-    begin = begin + size if begin < 0 else begin
-    end = end + size if end < 0 else end
-    if step > 0:
-        return slice(min(max(begin, 0), size), min(max(end, 0), size), step)
-    begin, end = min(max(begin, 0), size - 1), min(max(end, -1), size - 1)
-    return slice(begin, None if end < 0 else end, step) if size else slice(0, 0)
-
-
-def _length(size: Dim, begin: Dim, end: Dim, step: int) -> Dim:
-    """How many elements a slice takes; unknown where a symbol decides."""
-    if isinstance(size, int) and isinstance(begin, int) and isinstance(end, int):
-        return len(range(size)[_cut(size, begin, end, step)])
-    huge = isinstance(end, int) and end >= 2**31 - 1
-    if step == 1 and isinstance(begin, int):
-        if begin == 0 and (huge or end == size):
-            return size
-        if begin == 0 and isinstance(end, int) and end < 0 or begin > 0 and (huge or end == size):
-            rest = size + end if isinstance(end, int) and end < 0 else size - begin
-            return rest if is_nonnegative(rest) else unknown_dim()
-    return unknown_dim()
+def _indices_below_11(step: Step) -> Step:
+    """Indices are counted from the front before opset 11, where they and the length are known."""
+    indices, shape = constant_of(step, 1), shape_of(step)
+    size = None if shape is None else shape[integer_of(step, "axis", 0)]
+    if indices is None or not isinstance(size, int) or (indices >= 0).all():
+        return step
+    return with_operand(step, 1, Constant.of(np.where(indices < 0, indices + size, indices).astype(indices.dtype)))
 
 
 @operator("Gather", since=1)
@@ -273,6 +309,7 @@ class Gather(Room):
     indices = operand(INTEGER)
     axis: int = 0
     traits = _MOVES
+    adapters = (Adapter(11, same, _indices_below_11),)
 
     def infer(self, x: Fact, indices: Fact) -> TensorType:
         (axis,) = normalized([self.axis], x.rank)
@@ -284,107 +321,15 @@ class Gather(Room):
 
     def elements(self, *facts: Fact | None) -> np.ndarray | None:
         x, indices = facts[0], facts[1]
-        if x is None or x.elements is None or indices is None or indices.integers is None:
+        if x is None or x.elements is None or indices is None or indices.elements is None or indices.integers is None:
             return None
-        shape = indices.type.static_shape
-        taken = np.take(x.elements, np.asarray(indices.integers, np.int64).reshape(shape), axis=self.axis)
-        if isinstance(taken, np.ndarray):
-            return taken
-        scalar = np.empty((), object)
-        scalar[()] = taken
-        return scalar
+        if x.elements.size * indices.elements.size > MAX_ELEMENTS**2:
+            return None
+        made = self.kernel(x.elements, indices.elements)
+        return made if made.size <= MAX_ELEMENTS else None
 
     def kernel(self, x: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        return np.asarray(np.take(x, indices.astype(np.int64), axis=self.axis))
-
-
-def _pad_to_11(step: Step) -> Step:
-    pads, value = step.attributes.get("pads"), step.attributes.get("value")
-    known = step.facts[0] if step.facts else None
-    dtype = known.dtype.numpy if known is not None else np.dtype(np.float32)
-    operands: list[str | Constant] = [step.operands[0], Constant.of(np.asarray(pads.value if pads else (), np.int64))]
-    if value is not None:
-        operands.append(Constant.of(np.asarray(value.value, dtype)))
-    return replace(step, attributes=without(step, "pads", "value"), operands=tuple(operands))
-
-
-def _pad_below_11(step: Step) -> Step:
-    from graphopt.ir.attributes import Attribute, Kind
-
-    pads, value = constant_of(step, 1), constant_of(step, 2)
-    if pads is None or (given(step, 2) and value is None):
-        raise OpsetError("Pad with computed pads needs opset 11")
-    attributes = dict(step.attributes)
-    attributes["pads"] = Attribute(Kind.INTS, tuple(int(p) for p in pads.ravel()))
-    if value is not None:
-        attributes["value"] = Attribute(Kind.FLOAT, float(value.ravel()[0]))
-    return replace(step, attributes=attributes, operands=step.operands[:1])
-
-
-def _wrap_below_19(step: Step) -> Step:
-    mode = step.attributes.get("mode")
-    if mode is not None and mode.value == "wrap":
-        raise OpsetError("Pad with mode wrap needs opset 19")
-    return step
-
-
-@operator("Pad", since=1)
-class Pad(Room):
-    """x with elements around it: a constant, or its own edge, reflection or wrap-around; negative pads cut. ONNX Pad-25."""
-
-    x = operand(ANY)
-    pads = operand(INTEGER)
-    value = operand(ANY, optional=True)
-    axes = operand(INTEGER, optional=True)
-    mode: str = "constant"
-    adapters = (
-        Adapter(11, _pad_to_11, _pad_below_11),
-        operand_needs("Pad", 18, "axes", 3),
-        Adapter(19, lambda step: step, _wrap_below_19),
-    )
-
-    def _by_axis(self, rank: int, pads: Sequence[Dim], axes: Sequence[int] | None) -> list[tuple[Dim, Dim]]:
-        chosen = list(range(rank)) if axes is None else normalized(axes, rank)
-        if len(pads) != 2 * len(chosen):
-            raise TypeRuleError(f"{len(pads)} pads for {len(chosen)} axes")
-        found: list[tuple[Dim, Dim]] = [(0, 0)] * rank
-        for i, axis in enumerate(chosen):
-            found[axis] = pads[i], pads[i + len(chosen)]
-        return found
-
-    def _known(self, x: Fact, pads: Fact, axes: Fact | None) -> list[tuple[Dim, Dim]] | None:
-        if pads.elements is None or (axes is not None and axes.integers is None):
-            return None
-        return self._by_axis(x.rank, pads.elements.ravel().tolist(), None if axes is None else axes.integers)
-
-    def infer(self, x: Fact, pads: Fact, value: Fact | None = None, axes: Fact | None = None) -> TensorType:
-        known = self._known(x, pads, axes)
-        if known is None:
-            return TensorType(x.dtype, tuple(unknown_dim() for _ in x.shape))
-        return TensorType(x.dtype, tuple(d + b + a for d, (b, a) in zip(x.shape, known, strict=True)))
-
-    def forwards(self, *facts: Fact | None) -> int | None:
-        x, pads = facts[0], facts[1]
-        axes = facts[3] if len(facts) > 3 else None
-        if x is None or pads is None or x.type.shape is None:
-            return None
-        known = self._known(x, pads, axes)
-        return 0 if known is not None and all(p == (0, 0) for p in known) else None
-
-    def kernel(
-        self, x: np.ndarray, pads: np.ndarray, value: np.ndarray | None = None, axes: np.ndarray | None = None
-    ) -> np.ndarray:
-        chosen = None if axes is None else [int(a) for a in axes.ravel()]
-        widths = [(int(b), int(a)) for b, a in self._by_axis(x.ndim, pads.ravel().tolist(), chosen)]  # type: ignore[arg-type]
-        kept = tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(x.shape, widths, strict=True))
-        x, grown = x[kept], [(max(b, 0), max(a, 0)) for b, a in widths]
-        if self.mode == "constant":
-            fill = x.dtype.type(0) if value is None else value.reshape(()).astype(x.dtype)
-            return np.pad(x, grown, constant_values=fill)
-        modes = {"edge": "edge", "reflect": "reflect", "wrap": "wrap"}
-        if self.mode not in modes:
-            raise NoKernelError(f"Pad has no mode {self.mode!r}")
-        return np.asarray(np.pad(x, grown, mode=modes[self.mode]))  # type: ignore[call-overload]  # a literal each
+        return np.asarray(np.take(x, indices.astype(np.int64), axis=self.axis), x.dtype)  # one dim comes bare
 
 
 def transpose(x: Like, perm: Sequence[int] = ()) -> Operand:
@@ -397,22 +342,28 @@ def concat(*xs: Like, axis: int) -> Operand:
     return apply(Concat(axis=axis), *xs)
 
 
-def split(x: Like, parts: int, *, axis: int = 0) -> tuple[Operand, ...]:
-    """A tensor cut into equal parts."""
-    return apply_all(Split(axis=axis, num_outputs=parts), x, results=parts)
+def split(x: Like, parts: int | Sequence[int], *, axis: int = 0) -> tuple[Operand, ...]:
+    """A tensor cut into `parts` equal parts, the last of which may be smaller, or into parts of the sizes given."""
+    if isinstance(parts, int):
+        return apply_all(Split(axis=axis, num_outputs=parts), x, results=parts)
+    return apply_all(Split(axis=axis), x, np.asarray(parts, np.int64), results=len(parts))
 
 
-def slice_(x: Like, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int], steps: Sequence[int] = ()) -> Operand:
-    """x[start:end:step] on some axes."""
-    numbers = [np.asarray(v, np.int64) for v in (starts, ends, axes)]
-    return apply(Slice(), x, *numbers, np.asarray(steps, np.int64) if steps else None)
+def slice_(
+    x: Like,
+    starts: Like | Sequence[int],
+    ends: Like | Sequence[int],
+    axes: Like | Sequence[int] | None = None,
+    steps: Like | Sequence[int] | None = None,
+) -> Operand:
+    """x[start:end:step] on some axes, on the first ones by default."""
+    return apply(
+        Slice(),
+        x,
+        *(np.asarray(v, np.int64) if isinstance(v, list | tuple) else v for v in (starts, ends, axes, steps or None)),
+    )
 
 
 def gather(x: Like, indices: Like, *, axis: int = 0) -> Operand:
     """Slices of x along an axis."""
     return apply(Gather(axis=axis), x, indices)
-
-
-def pad(x: Like, pads: Sequence[int], value: Like | None = None, *, mode: str = "constant") -> Operand:
-    """x with elements around it."""
-    return apply(Pad(mode=mode), x, np.asarray(pads, np.int64), value)

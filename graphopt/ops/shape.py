@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphopt.errors import TypeRuleError
-from graphopt.ir.dims import Dim, Expr, floor_div, product
+from graphopt.ir.dims import Dim, floor_div, product
 from graphopt.ir.types import DType, TensorType, dtype_of, dtype_of_code, i64
 from graphopt.ops.adapters import attribute_needs, became_operands, counted_from_front
-from graphopt.ops.axes import length_of, listed, normalized, same_shape, shape_from, unknown_shape
+from graphopt.ops.axes import keeps_shape, length_of, listed, normalized, shape_from, unknown_shape
 from graphopt.ops.bind import Like, Operand, apply
 from graphopt.ops.broadcast import broadcast
 from graphopt.ops.convert import convert
@@ -37,11 +37,7 @@ class Reshaping(Room):
     """A room whose result has the first operand's elements in the same order, so the same shape means the same."""
 
     def forwards(self, *facts: Fact | None) -> int | None:
-        x = facts[0]
-        if x is None or x.type.shape is None:
-            return None
-        result = self.infer(*facts)
-        return 0 if isinstance(result, TensorType) and same_shape(result, x.type) else None
+        return 0 if keeps_shape(self, facts) else None
 
 
 @operator("Shape", since=1)
@@ -244,7 +240,7 @@ class Unsqueeze(Reshaping):
 
 @operator("Expand", since=8)
 class Expand(Room):
-    """x broadcast to a shape (both ways: where the shape has 1, x's dim stays). ONNX Expand-13."""
+    """`x` broadcast to a shape (both ways: where the shape has 1, x's dim stays). ONNX Expand-13."""
 
     x = operand(ANY)
     target = operand(INTEGER)
@@ -264,10 +260,7 @@ class Expand(Room):
         return made if made.size <= MAX_ELEMENTS else None
 
     def forwards(self, *facts: Fact | None) -> int | None:
-        x, target = facts[0], facts[1]
-        if x is None or target is None or x.type.shape is None:
-            return None
-        return 0 if same_shape(self.infer(x, target), x.type) else None
+        return 0 if keeps_shape(self, facts) else None
 
     def kernel(self, x: np.ndarray, target: np.ndarray) -> np.ndarray:
         return np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(int(d) for d in target.ravel())))
@@ -380,22 +373,22 @@ def unsqueeze(x: Like, axes: Like | Sequence[int]) -> Operand:
 
 
 def expand(x: Like, target: Like | Sequence[int]) -> Operand:
-    """x broadcast to a shape."""
+    """`x` broadcast to a shape."""
     return apply(Expand(), x, _numbers(target))
 
 
 def identity(x: Like) -> Operand:
-    """x."""
+    """`x`."""
     return apply(Identity(), x)
 
 
 def cast(x: Like, dtype: DType, *, saturate: bool = True) -> Operand:
-    """x in another element type; `saturate` matters for float8 only."""
+    """`x` in another element type; `saturate` matters for float8 only."""
     return apply(Cast(to=dtype.code, saturate=int(saturate)), x)
 
 
 def cast_like(x: Like, like: Like) -> Operand:
-    """x in the element type of another tensor."""
+    """`x` in the element type of another tensor."""
     return apply(CastLike(), x, like)
 
 
