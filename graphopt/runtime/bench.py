@@ -14,35 +14,44 @@ Needs the extra `bench` (scipy for the intervals; psutil for peak memory where t
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import re
-import shutil
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphopt.errors import GraphoptError, UsageError
-from graphopt.runtime import launcher
+from graphopt.runtime.process import OUTPUT, TIMEOUT, Clock, Contender, Run, run
 
 if TYPE_CHECKING:
-    import psutil
+    from rich.table import Table
+
+__all__ = [
+    "OUTPUT",
+    "Column",
+    "Comparison",
+    "Contender",
+    "Ratio",
+    "Row",
+    "Run",
+    "again",
+    "markdown",
+    "measure",
+    "output_path",
+    "paired_ratio",
+    "rich_table",
+]
 
 ROUNDS = 7
 LEAST_ROUNDS = 6  # with fewer, not even all rounds on one side of 1 make 95 %: 1 − 2 · ½⁶ = 97 %, 1 − 2 · ½⁵ = 94 %
 CONFIDENCE = 0.95
 RESAMPLES, SEED = 9999, 0
-TIMEOUT = 600.0  # seconds
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -157,7 +166,7 @@ def paired_ratio(values: Sequence[float], base: Sequence[float]) -> Ratio:
         UsageError: not one number for each round, or none.
         GraphoptError: scipy is not installed.
     """
-    if len(values) != len(base) or not values:
+    if len(values) != len(base) or not len(values):
         raise UsageError(f"paired samples are wanted, one of each in every round; got {len(values)} and {len(base)}")
     ratios = np.asarray(values, np.float64) / np.asarray(base, np.float64)
     middle = float(np.median(ratios))
@@ -257,3 +266,61 @@ def _row(
     own, other = (tuple(run.seconds for run in runs[entry]) for entry in (name, base))
     ratio = paired_ratio(own, other) if name != base and base not in errors else None
     return Row(name, contender.version, tuple(runs[name]), ratio)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its head, and what a row has there."""
+
+    head: str
+    cell: Callable[[Row], str]
+
+
+def columns(comparison: Comparison) -> tuple[Column, ...]:
+    """Time, ratio and peak memory, as every table of measurements has them."""
+    times = [Column("time", lambda row: _seconds(row.seconds))]
+    if comparison.clock != "exit":
+        times.append(Column("to exit", lambda row: _seconds(row.exit_seconds)))
+    return (
+        *times,
+        Column(f"time ÷ {comparison.base}'s", lambda row: str(row.ratio) if row.ratio else "–"),
+        Column("peak memory", lambda row: f"{row.peak_bytes / 1e6:,.0f} MB" if row.peak_bytes is not None else "–"),
+    )
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.3g} ms"
+
+
+def _lines(comparison: Comparison, extra: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
+    """Heads, and the cells of every row; a row that failed has its reason and nothing else."""
+    shown = (*columns(comparison), *extra)
+    rows = []
+    for row in comparison.rows:
+        name = f"{row.name} {row.version}".rstrip()
+        rest = [f"failed: {row.error}", *["–"] * (len(shown) - 1)] if row.error else [c.cell(row) for c in shown]
+        rows.append([name, *rest])
+    return ["", *(column.head for column in shown)], rows
+
+
+def rich_table(comparison: Comparison, title: str = "", extra: Sequence[Column] = ()) -> Table:
+    """The comparison for a terminal, with columns of the caller's own at the end."""
+    from rich.table import Table
+    from rich.text import Text
+
+    heads, rows = _lines(comparison, extra)
+    table = Table(title=Text(title) if title else None, title_justify="left")
+    for index, head in enumerate(heads):
+        table.add_column(head, justify="right" if index else "left")
+    for cells in rows:
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def markdown(comparison: Comparison, extra: Sequence[Column] = ()) -> str:
+    """The comparison as a Markdown table, with columns of the caller's own at the end."""
+    heads, rows = _lines(comparison, extra)
+    ruler = ["---", *["---:"] * (len(heads) - 1)]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |" for cells in (heads, ruler, *rows))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import psutil
 
 OUTPUT = "{output}"  # in a command: the file that it must write
+TIMEOUT = 600.0  # seconds
 POLL = 0.01  # seconds between looks at a process' memory where the system does not keep its peak
 LONGEST_REASON = 240  # characters of a failing command's last words
 
@@ -84,7 +85,7 @@ def run(contender: Contender, output: Path, clock: Clock, timeout: float) -> Run
             except subprocess.TimeoutExpired:
                 return f"took more than {timeout:g} s"
             finally:
-                _end(process)
+                end(process)
         said, complaint = ((place / name).read_text(encoding="utf-8", errors="replace") for name in ("out", "err"))
         if not report.is_file():
             return _last_words(complaint) or "could not be started"
@@ -118,8 +119,8 @@ def _last_words(text: str) -> str:
     return lines[-1][:LONGEST_REASON] if lines else ""
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the launcher and all that it started."""
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that still runs, with all that it started."""
     if process.poll() is not None:
         return
     if hasattr(os, "killpg"):
