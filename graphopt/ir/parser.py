@@ -1,416 +1,463 @@
-"""Reads the text form of graphs (see `graphopt.ir.text`).
+"""The parser of the IR's text form; `graphopt.ir.text` describes the language.
 
-Beyond what is printed it takes: no types for results (they are inferred later), no name and opsets, comments from
-`#` to the line's end, and seeded data for examples: `random 3` (normal), `random 3 uniform 0.5 1.5`.
+One regular expression cuts the text into tokens, and one method reads each part of the grammar with a token of
+lookahead. Lines are counted only for an error.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
-import numpy as np
-
-from graphopt.errors import GraphError, ParseError
-from graphopt.ir.attributes import Attribute, AttributeValue, Kind
+from graphopt.errors import ParseError
+from graphopt.ir import literal
+from graphopt.ir.attributes import Attribute, Kind, Scalar
 from graphopt.ir.constant import Constant
-from graphopt.ir.dims import parse_dim
+from graphopt.ir.dims import Dim, parse_dim
 from graphopt.ir.graph import OMITTED, Graph, ModelInfo, Node, Value
+from graphopt.ir.literal import STRING
 from graphopt.ir.operator import Opaque, Operator
-from graphopt.ir.text import TYPED_LISTS
-from graphopt.ir.types import DTYPES, ForeignType, OptionalType, SequenceType, TensorType, Type, string
+from graphopt.ir.types import DTYPES, ForeignType, OptionalType, SequenceType, TensorType, Type, f32
 
 Make: TypeAlias = Callable[[str, str, Mapping[str, Attribute]], Operator]
+Read = TypeVar("Read")
 
-DEFAULT_OPSETS: Mapping[str, int] = MappingProxyType({"": 21})
-
-_TOKEN = re.compile(
-    r"""[ \t]*(?:(?P<newline>\n)|(?P<comment>\#[^\n]*)
-    |(?P<string>b?"(?:[^"\\\n]|\\.)*")
-    |(?P<digest>sha256:[0-9a-f]{64})
-    |(?P<number>-?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|inf\b|nan\b))
-    |(?P<word>[A-Za-z_][\w.]*|\?\d*)
-    |(?P<mark>->|::|//|[-+*%(){}\[\]<>:,=@!]))""",
-    re.VERBOSE,
+DEEPEST = 64  # subgraphs, or types, within each other
+DATA_WORDS = frozenset({"dense", "splat", "random", "uniform"})  # not the names of operators, unless quoted
+LISTS: Mapping[str, tuple[Kind, Kind]] = MappingProxyType(  # the word for a list, its kind and its elements'
+    {
+        "floats": (Kind.FLOATS, Kind.FLOAT),
+        "ints": (Kind.INTS, Kind.INT),
+        "strings": (Kind.STRINGS, Kind.STRING),
+        "tensors": (Kind.TENSORS, Kind.TENSOR),
+        "graphs": (Kind.GRAPHS, Kind.GRAPH),
+        "sparse_tensors": (Kind.SPARSE_TENSORS, Kind.SPARSE_TENSOR),
+        "types": (Kind.TYPE_PROTOS, Kind.TYPE_PROTO),
+    }
 )
-_KIND_OF_LIST = {word: kind for kind, word in TYPED_LISTS.items()}
+_LIST_OF = {element: kind for kind, element in LISTS.values()}
+_TOKEN = re.compile(
+    rf"""
+      (?P<space>(?:\s|\#[^\n]*)+)
+    | (?P<value>%(?:[\w.]+|{STRING}))
+    | (?P<type>\b(?:{"|".join(DTYPES)})\[(?:[^\[\]"\n]|{STRING})*\])
+    | (?P<data>\bdense(?:\[(?:[^\[\]"]|{STRING})*\]|<[^>\n]*>))
+    | (?P<foreign>\bforeign<[^>\n]*>)
+    | (?P<bytes>b"[0-9a-fA-F]*")
+    | (?P<string>{STRING})
+    | (?P<number>-?(?:0x[0-9a-fA-F]+|[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|inf\b|nan\b))
+    | (?P<word>[A-Za-z_][\w.]*)
+    | (?P<punctuation>->|::|[(){{}}\[\]<>,:=@?!])
+    | (?P<bad>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_DIM = re.compile(rf'\s*((?:[^,"]|{STRING})+?)\s*(,|\Z)')
 
 
 def opaque(domain: str, name: str, attributes: Mapping[str, Attribute]) -> Operator:
     """The operator without a room."""
-    return Opaque(name, domain, MappingProxyType(dict(attributes)))
+    return Opaque(name, domain, attributes)
 
 
 def parse(text: str, *, make: Make = opaque, constants: Mapping[str, Constant] | None = None) -> Graph:
-    """The graph that a text describes, sealed.
+    """The graph that `text` describes, sealed.
 
     Args:
-        text: as `print_graph` writes it.
-        make: makes an operator of domain, name and attributes.
-        constants: data by digest for `dense<sha256:...>`; those that it lacks are known by digest only.
+        text: one graph, in the form that `graphopt.ir.text` describes.
+        make: makes an operator of (domain, name, attributes). One that is written with a version or an overload
+            is opaque without asking.
+        constants: data by digest, for constants that the text names by digest; those it lacks are absent.
 
     Raises:
-        ParseError: with the line and what was expected.
+        ParseError: with the number of the line and what was expected there.
     """
     parser = _Parser(text, make, constants or {})
-    graph = parser.graph(None, {})
-    if parser.peek():
+    graph = parser.graph(None)
+    if parser.kind != "end":
         raise parser.error("the end of the text")
     return graph.seal()
 
 
+@lru_cache(maxsize=1 << 14)
+def _tensor_type(text: str) -> TensorType:
+    name, _, inside = text[:-1].partition("[")
+    dims: list[Dim] = []
+    if inside.strip() == "*":
+        return TensorType(DTYPES[name])
+    at = 0
+    while inside.strip():
+        match = _DIM.match(inside, at)
+        if match is None:
+            raise ParseError(f"{text[:80]} is not a type: a dim is missing")
+        dims.append(parse_dim(match[1]))
+        at = match.end()
+        if not match[2]:
+            break
+    return TensorType(DTYPES[name], tuple(dims))
+
+
 class _Parser:
-    def __init__(self, text: str, make: Make, constants: Mapping[str, Constant]) -> None:
-        self.make = make
-        self.data = constants
-        self.tokens: list[tuple[str, str, int]] = []
-        self.at = 0
-        line, position = 1, 0
-        text = text.replace("\r\n", "\n") + "\n"
-        while position < len(text):
-            match = _TOKEN.match(text, position)
-            if match is None:
-                if not text[position:].strip():
-                    break
-                raise ParseError(f"line {line}: {text[position:].split()[0][:20]!r} is not understood")
-            position = match.end()
-            kind = match.lastgroup or ""
-            if kind == "newline":
-                line += 1
-            elif kind != "comment":
-                self.tokens.append((kind, match[kind], line))
+    """Reads from the current token: its `kind`, `text` and place `at`."""
+
+    def __init__(self, source: str, make: Make, constants: Mapping[str, Constant]) -> None:
+        self._source = source
+        self._tokens = _TOKEN.finditer(source)
+        self._make = make
+        self._constants = constants
+        self._scopes: list[dict[str, Value]] = []
+        self.kind, self.text, self.at = "", "", 0
+        self.advance()
 
     # ---- tokens
 
-    def peek(self, ahead: int = 0) -> str:
-        return self.tokens[self.at + ahead][1] if self.at + ahead < len(self.tokens) else ""
+    def advance(self) -> str:
+        """Go to the next token; the text of the one left behind."""
+        left = self.text
+        for match in self._tokens:
+            kind = match.lastgroup
+            if kind != "space":
+                self.kind, self.text, self.at = kind or "", match.group(), match.start()
+                return left
+        self.kind, self.text, self.at = "end", "", len(self._source)
+        return left
 
-    def kind(self) -> str:
-        return self.tokens[self.at][0] if self.at < len(self.tokens) else ""
-
-    def take(self, *expected: str) -> str:
-        token = self.peek()
-        if not token or (expected and token not in expected):
-            raise self.error(" or ".join(map(repr, expected)) or "more")
-        self.at += 1
-        return token
-
-    def accept(self, token: str) -> bool:
-        if self.peek() == token and self.kind() != "string":
-            self.at += 1
-            return True
-        return False
+    def wrong(self, what: str, at: int) -> ParseError:
+        """What to raise when the text at `at` is well formed and makes no sense."""
+        return ParseError(f"line {self._source.count(chr(10), 0, at) + 1}: {what}")
 
     def error(self, expected: str) -> ParseError:
-        at = min(self.at, len(self.tokens) - 1)
-        line = self.tokens[at][2] if self.tokens else 1
-        return ParseError(f"line {line}: expected {expected}, found {self.peek() or 'the end'!r}")
+        """What to raise when the current token is not `expected`."""
+        return self.wrong(f"expected {expected}, found {repr(self.text[:60]) if self.text else 'the end'}", self.at)
 
-    def quoted(self) -> str:
-        if self.kind() != "string":
-            raise self.error("text in quotes")
-        text: str = json.loads(self.take())
-        return text
+    def accept(self, text: str) -> bool:
+        """Go past `text` if it is the current token."""
+        if self.text != text:
+            return False
+        self.advance()
+        return True
 
-    def word(self) -> str:
-        if self.kind() == "string":
-            return self.quoted()
-        if self.kind() != "word":
-            raise self.error("a name")
-        return self.take()
+    def expect(self, text: str) -> None:
+        """Go past `text`, which must be the current token."""
+        if self.text != text:
+            raise self.error(f"`{text}`")
+        self.advance()
+
+    def checked(self, at: int, read: Callable[..., Read], *arguments: object) -> Read:
+        """`read(*arguments)`, with the line of `at` in its errors."""
+        try:
+            return read(*arguments)
+        except ParseError as error:
+            raise self.wrong(str(error), at) from None
+
+    def quoted(self, what: str) -> str:
+        """A quoted string that is not bytes."""
+        if self.kind != "string":
+            raise self.error(f"{what} in quotes")
+        at = self.at
+        return str(self.checked(at, literal.parse_string, self.advance()))
+
+    def integer(self, what: str) -> int:
+        """An integer."""
+        if self.kind != "number":
+            raise self.error(what)
+        at = self.at
+        return self.checked(at, literal.parse_int, self.advance())
 
     # ---- graphs
 
-    def graph(self, outer: Graph | None, visible: Mapping[str, Value]) -> Graph:
-        name, opsets = "graph", dict(DEFAULT_OPSETS)
+    def graph(self, outer: Graph | None) -> Graph:
+        """A graph with its header."""
+        if len(self._scopes) > DEEPEST:
+            raise self.wrong(f"graphs are nested more than {DEEPEST} deep", self.at)
+        name, info = "graph", None
         if self.accept("graph"):
-            if self.kind() == "string":
-                name = self.quoted()
-            if self.accept("opset"):
-                opsets = self._opsets()
-        graph = Graph(name, None if outer is not None else ModelInfo(opsets=MappingProxyType(opsets)), outer)
-        scope: dict[str, Value] = {}
-
-        def define(value: Value) -> None:
-            if value.name == OMITTED:
-                return
-            if value.name in scope:
-                raise ParseError(f"line {self._line()}: %{value.name} is defined twice")
-            scope[value.name] = value
-
-        self.take("(")
-        while not self.accept(")"):
-            value = self._typed_value()
-            if self.accept("="):
-                value.constant = self._constant(value.type)
-            define(graph.add_input(value))
-            if self.peek() != ")":
-                self.take(",")
-        self.take("->")
-        self.take("(")
-        outputs = []
-        while not self.accept(")"):
-            outputs.append(self._reference())
-            if self.peek() != ")":
-                self.take(",")
-        self.take("{")
-        while not self.accept("}"):
-            self._statement(graph, scope, visible, define)
-        for i, output in enumerate(outputs):
-            found = scope.get(output) or visible.get(output)
-            if found is None:
-                raise ParseError(f"line {self._line()}: the output %{output} is not defined")
-            graph.set_output(i, found)
-        return graph
-
-    def _line(self) -> int:
-        return self.tokens[min(self.at, len(self.tokens)) - 1][2]
-
-    def _opsets(self) -> dict[str, int]:
-        found = {}
-        self.take("{")
-        while not self.accept("}"):
-            domain = self.quoted()
-            self.take(":")
-            found[domain] = int(self.take())
-            if self.peek() != "}":
-                self.take(",")
-        return found
-
-    def _reference(self) -> str:
-        self.take("%")
-        return self.word() if self.kind() != "number" else self.take()
-
-    def _typed_value(self) -> Value:
-        value = Value(self._reference())
-        if self.accept(":"):
-            value.type = self._type()
-        return value
-
-    def _statement(
-        self, graph: Graph, scope: dict[str, Value], visible: Mapping[str, Value], define: Callable[[Value], None]
-    ) -> None:
-        results = []
-        while self.peek() in ("%", OMITTED):
-            results.append(Value(OMITTED) if self.accept(OMITTED) else self._typed_value())
+            name = self.quoted("the graph's name") if self.kind == "string" else name
+            if self.text == "opset":
+                if outer is not None:
+                    raise self.wrong("a subgraph has the opset of its outer graph", self.at)
+                info = self.opsets()
+        graph = Graph(name, info, outer)
+        self._scopes.append({})
+        self.expect("(")
+        while self.text != ")":
+            self.input(graph)
             if not self.accept(","):
                 break
+        self.expect(")")
+        self.expect("->")
+        self.expect("(")
+        outputs = []
+        while self.text != ")":
+            at = self.at
+            outputs.append((self.value_name(), at))
+            if not self.accept(","):
+                break
+        self.expect(")")
+        self.expect("{")
+        while not self.accept("}"):
+            self.statement(graph)
+        for i, (output, at) in enumerate(outputs):
+            graph.set_output(i, self.look_up(output, at))
+        self._scopes.pop()
+        return graph
+
+    def opsets(self) -> ModelInfo:
+        """The opset clause."""
+        self.advance()
+        self.expect("{")
+        versions: dict[str, int] = {}
+        while self.text != "}":
+            domain = self.quoted("a domain")
+            self.expect(":")
+            versions[domain] = self.integer("a version")
+            if not self.accept(","):
+                break
+        self.expect("}")
+        return ModelInfo(opsets=MappingProxyType(versions))
+
+    def value_name(self) -> str:
+        """The name in `%name`."""
+        if self.kind != "value":
+            raise self.error("a value, as in `%x`")
+        at, text = self.at, self.advance()
+        return str(self.checked(at, literal.parse_string, text[1:])) if text[1] == '"' else text[1:]
+
+    def define(self, value: Value, at: int) -> None:
+        """Let the value be seen from here on."""
+        if any(value.name in scope for scope in self._scopes):
+            raise self.wrong(f"%{value.name} is defined twice", at)
+        self._scopes[-1][value.name] = value
+
+    def look_up(self, name: str, at: int) -> Value:
+        """The value of that name, here or in an enclosing graph."""
+        for scope in reversed(self._scopes):
+            if name in scope:
+                return scope[name]
+        raise self.wrong(f"%{name} is not defined before it is read", at)
+
+    def input(self, graph: Graph) -> None:
+        """`%x: f32[N]`, with ` = dense[…]` where it has a default."""
+        at, value = self.at, Value(self.value_name())
+        if self.accept(":"):
+            value.type = self.type()
+        if self.accept("="):
+            value.constant = self.data(value.type)
+        graph.add_input(value)
+        self.define(value, at)
+
+    def statement(self, graph: Graph) -> None:
+        """A constant or a node."""
+        results = self.results()
         if results:
-            self.take("=")
-            if self.peek() in ("dense", "splat", "random") and self.peek(1) != "(":
-                (value,) = results
-                value.constant = self._constant(value.type)
-                value.type = value.constant.type
-                define(graph.add_constant(value))
-                return
-        line = self._line()
-        domain, name, overload, version = self._operator()
+            self.expect("=")
+        elif self.kind not in ("word", "string"):
+            raise self.error("a node, as in `%y = Relu(%x)`, or `}`")
+        if self.kind in ("type", "data") or (results and self.text in DATA_WORDS):
+            if len(results) != 1:
+                raise self.wrong("a constant defines one value", self.at)
+            value = results[0][0]
+            value.constant = self.data(value.type)
+            graph.add_constant(value)
+        else:
+            self.node(graph, [v for v, _ in results])
+        for value, at in results:
+            if value.name != OMITTED:
+                self.define(value, at)
+
+    def results(self) -> list[tuple[Value, int]]:
+        """`%a: f32[N], _`, and where each stands; nothing for a node without results."""
+        found: list[tuple[Value, int]] = []
+        while self.kind == "value" or self.text == OMITTED:
+            at = self.at
+            value = Value(self.value_name() if self.kind == "value" else self.advance())
+            if self.accept(":"):
+                value.type = self.type()
+            found.append((value, at))
+            if not self.accept(","):
+                break
+        return found
+
+    def node(self, graph: Graph, results: list[Value]) -> None:
+        """`Conv(%x, %w) {strides=[2, 2]} @"name"`."""
+        domain, name = "", self.operator_name()
+        if self.accept("::"):
+            domain, name = name, self.operator_name()
+        version, overload = None, ""
+        if self.accept("<"):
+            overload = self.quoted("the overload")
+            self.expect(">")
+        if self.accept("!"):
+            version = self.integer("a version")
+        operands = self.operands()
+        attributes = MappingProxyType(self.attributes(graph) if self.text == "{" else {})
+        label = self.quoted("the node's name") if self.accept("@") else ""
+        if overload or version is not None:
+            op: Operator = Opaque(name, domain, attributes, version, overload)
+        else:
+            op = self._make(domain, name, attributes)
+        graph.insert(Node(op, operands, results, name=label, origins=(label,) if label else ()))
+
+    def operator_name(self) -> str:
+        """An operator's name or domain, quoted where it is not a word."""
+        if self.kind == "string":
+            return self.quoted("an operator")
+        if self.kind != "word" or self.text in DATA_WORDS:
+            raise self.error("an operator, as in `Relu(%x)`, or a constant, as in `dense[1, 2]`")
+        return self.advance()
+
+    def operands(self) -> list[Value | None]:
+        """`(%x, _, %y)`."""
+        self.expect("(")
         operands: list[Value | None] = []
-        self.take("(")
-        while not self.accept(")"):
+        while self.text != ")":
             if self.accept(OMITTED):
                 operands.append(None)
             else:
-                wanted = self._reference()
-                found = scope.get(wanted) or visible.get(wanted)
-                if found is None:
-                    raise ParseError(f"line {line}: %{wanted} is not defined")
-                operands.append(found)
-            if self.peek() != ")":
-                self.take(",")
-        attributes = self._attributes(graph, {**visible, **scope}) if self.peek() == "{" else {}
-        op = self.make(domain, name, attributes)
-        if isinstance(op, Opaque) and (overload or version is not None):
-            op = Opaque(op.name, op.domain, op.bound, version, overload)
-        label = self.quoted() if self.accept("@") else ""
-        for result in results:
-            define(result)
-        try:
-            graph.insert(Node(op, operands, results, name=label, origins=(label,) if label else ()))
-        except GraphError as error:
-            raise ParseError(f"line {line}: {error}") from None
-
-    def _operator(self) -> tuple[str, str, str, int | None]:
-        domain, name = "", self.word()
-        if self.accept("::"):
-            domain, name = name, self.word()
-        overload = ""
-        if self.accept("<"):
-            overload = self.quoted()
-            self.take(">")
-        return domain, name, overload, int(self.take()) if self.accept("!") else None
-
-    # ---- types and constants
-
-    def _type(self) -> Type | None:
-        word = self.take()
-        if word == "?":
-            return None
-        if word in ("seq", "optional"):
-            self.take("<")
-            element = self._type()
-            self.take(">")
-            return SequenceType(element) if word == "seq" else OptionalType(element)
-        if word == "foreign":
-            self.take("<")
-            digits = ""
-            while not self.accept(">"):
-                digits += self.take()
-            return ForeignType(bytes.fromhex(digits))
-        dtype = DTYPES.get(word)
-        if dtype is None:
-            self.at -= 1
-            raise self.error("a type")
-        self.take("[")
-        if self.peek() == "*" and self.peek(1) == "]":
-            self.at += 2
-            return TensorType(dtype, None)
-        dims, part = [], ""
-        depth = 0
-        while True:
-            if not self.peek():
-                raise self.error("']'")
-            is_text = self.kind() == "string"
-            token = self.take()
-            if not is_text and depth == 0 and token in (",", "]"):
-                if part:
-                    dims.append(parse_dim(part))
-                part = ""
-                if token == "]":
-                    return TensorType(dtype, tuple(dims))
-                continue
-            depth += 0 if is_text else (token == "(") - (token == ")")
-            part += token
-
-    def _constant(self, kind: Type | None) -> Constant:
-        word = self.take("dense", "splat", "random")
-        if not isinstance(kind, TensorType) or not kind.is_static:
-            raise ParseError(f"line {self._line()}: a constant needs a type with a static shape")
-        if word == "random":
-            return self._random(kind)
-        if word == "dense" and self.accept("<"):
-            digest = self.take().removeprefix("sha256:")
-            self.take(">")
-            return self.data.get(digest) or Constant(kind, digest=digest)
-        shape = kind.static_shape
-        if word == "dense" and self.accept("["):
-            items = []
-            while not self.accept("]"):
-                items.append(self._element())
-                if self.peek() != "]":
-                    self.take(",")
-        else:
-            items = [self._element()] * (int(np.prod(shape)) if word == "splat" else 1)
-        if len(items) != int(np.prod(shape)):
-            raise ParseError(
-                f"line {self._line()}: {kind} has {int(np.prod(shape))} elements, and {len(items)} are given"
-            )
-        if kind.dtype == string:
-            array = np.empty(len(items), object)
-            array[:] = items
-            return Constant.of(array.reshape(shape))
-        return Constant.of(np.asarray(items).astype(kind.dtype.numpy).reshape(shape), kind)
-
-    def _random(self, kind: TensorType) -> Constant:
-        """Seeded data from PCG64: normal, or uniform between two numbers; integers below 8."""
-        rng = np.random.default_rng(int(self.take()))
-        shape = kind.static_shape
-        if self.accept("uniform"):
-            low, high = float(self.take()), float(self.take())
-            data = rng.random(shape) * (high - low) + low
-        elif kind.dtype.is_float:
-            data = rng.standard_normal(shape)
-        else:
-            return Constant.of(rng.integers(0, 8, shape).astype(kind.dtype.numpy), kind)
-        return Constant.of(data.astype(kind.dtype.numpy), kind)
-
-    def _element(self) -> object:
-        kind, token = self.kind(), self.peek()
-        if kind == "string":
-            self.at += 1
-            return bytes.fromhex(token[2:-1]) if token.startswith("b") else json.loads(token)
-        if token in ("true", "false"):
-            self.at += 1
-            return token == "true"
-        if token == "(":
-            self.at += 1
-            real = float(self.take())
-            self.take(",")
-            imaginary = float(self.take())
-            self.take(")")
-            return complex(real, imaginary)
-        if kind != "number":
-            raise self.error("a number or text")
-        self.at += 1
-        return float(token) if any(c in token for c in ".eEn") else int(token)
+                at = self.at
+                operands.append(self.look_up(self.value_name(), at))
+            if not self.accept(","):
+                break
+        self.expect(")")
+        return operands
 
     # ---- attributes
 
-    def _attributes(self, graph: Graph, visible: Mapping[str, Value]) -> dict[str, Attribute]:
+    def attributes(self, graph: Graph) -> dict[str, Attribute]:
+        """`{pads=[1, 1], mode="x"}`."""
+        self.expect("{")
         found: dict[str, Attribute] = {}
-        self.take("{")
-        while not self.accept("}"):
-            key = self.word()
-            self.take("=")
-            found[key] = self._attribute(graph, visible)
-            if self.peek() != "}":
-                self.take(",")
+        while self.text != "}":
+            at = self.at
+            if self.kind not in ("word", "string"):
+                raise self.error("an attribute, as in `axis=1`, or `}`")
+            key = self.quoted("an attribute") if self.kind == "string" else self.advance()
+            if key in found:
+                raise self.wrong(f"the attribute {key} is given twice", at)
+            self.expect("=")
+            found[key] = self.attribute(graph)
+            if not self.accept(","):
+                break
+        self.expect("}")
         return found
 
-    def _attribute(self, graph: Graph, visible: Mapping[str, Value]) -> Attribute:
-        word = self.peek()
-        if self.kind() == "word" and word in _KIND_OF_LIST and self.peek(1) == "[":
-            self.at += 1
-            kind = _KIND_OF_LIST[word]
-            return Attribute(kind, tuple(a.value for a in self._list(graph, visible)))  # type: ignore[misc]
-        if word == "[":
-            items = self._list(graph, visible)
-            if not items:
-                raise self.error("an element (an empty list is written ints[], floats[], ...)")
-            kinds = {a.kind for a in items}
-            if kinds == {Kind.INT, Kind.FLOAT}:
-                kinds = {Kind.FLOAT}
-            if len(kinds) != 1:
-                raise self.error("elements of one kind")
-            plural = {Kind.INT: Kind.INTS, Kind.FLOAT: Kind.FLOATS, Kind.STRING: Kind.STRINGS}[kinds.pop()]
-            values = tuple(float(a.value) if plural is Kind.FLOATS else a.value for a in items)  # type: ignore[arg-type]
-            return Attribute(plural, values)  # type: ignore[arg-type]
-        if self.kind() == "string":
-            return Attribute(Kind.STRING, self._text())
-        if self.kind() == "word":
-            return self._structured(graph, visible)
-        value = self._element()
-        if isinstance(value, int):
-            return Attribute(Kind.INT, value)
-        return Attribute(Kind.FLOAT, float(np.float32(value)))  # type: ignore[arg-type]  # numbers are left
+    def attribute(self, graph: Graph) -> Attribute:
+        """One attribute's value with its kind."""
+        at = self.at
+        kind, element = LISTS.get(self.text, (None, None))
+        if kind is not None:
+            self.advance()
+        if self.text != "[" and kind is None:
+            return Attribute(*self.scalar(graph))
+        self.expect("[")
+        items: list[Scalar] = []
+        while self.text != "]" or (kind is None and not items):
+            found, value = self.scalar(graph)
+            element = element or found
+            if element is not found:
+                raise self.wrong(f"a list of {element.name.lower()}s holds a {found.name.lower()}", at)
+            items.append(value)
+            if not self.accept(","):
+                break
+        self.expect("]")
+        return Attribute(kind or _LIST_OF[element or Kind.INT], tuple(items))
 
-    def _text(self) -> AttributeValue:
-        value = self._element()
-        assert isinstance(value, str | bytes)
-        return value
+    def scalar(self, graph: Graph) -> tuple[Kind, Scalar]:
+        """One value that is not a list."""
+        at = self.at
+        if self.kind == "number" or self.text in ("inf", "nan"):
+            return self.checked(at, _number, self.advance())
+        if self.kind in ("string", "bytes"):
+            return Kind.STRING, self.checked(at, literal.parse_string, self.advance())
+        if self.kind == "type":
+            return Kind.TENSOR, self.data(None)
+        if self.text in ("graph", "("):
+            return Kind.GRAPH, self.graph(graph)
+        if self.text in ("sparse", "type"):
+            kind = Kind.SPARSE_TENSOR if self.advance() == "sparse" else Kind.TYPE_PROTO
+            if self.kind != "bytes":
+                raise self.error('bytes, as in `b"00ff"`')
+            return kind, self.checked(at, literal.parse_string, self.advance())
+        raise self.error("a number, string, tensor, graph or list (an empty list names its kind, as in `ints[]`)")
 
-    def _structured(self, graph: Graph, visible: Mapping[str, Value]) -> Attribute:
-        word = self.peek()
-        if word == "graph":
-            return Attribute(Kind.GRAPH, self.graph(graph, visible))
-        if word in ("sparse", "type"):
-            self.at += 1
-            return Attribute(Kind.SPARSE_TENSOR if word == "sparse" else Kind.TYPE_PROTO, self._text())
-        if word in DTYPES:
-            return Attribute(Kind.TENSOR, self._constant(self._type()))
-        if word in ("inf", "nan"):
-            self.at += 1
-            return Attribute(Kind.FLOAT, float(word))
-        raise self.error("a value")
+    # ---- types and data
 
-    def _list(self, graph: Graph, visible: Mapping[str, Value]) -> list[Attribute]:
-        self.take("[")
-        items = []
-        while not self.accept("]"):
-            items.append(self._attribute(graph, visible))
-            if self.peek() != "]":
-                self.take(",")
-        return items
+    def type(self) -> Type | None:
+        """A type; None for `?`."""
+        wrappers: list[type[SequenceType] | type[OptionalType]] = []
+        while self.text in ("seq", "optional"):
+            if len(wrappers) == DEEPEST:
+                raise self.wrong(f"types are nested more than {DEEPEST} deep", self.at)
+            wrappers.append(SequenceType if self.advance() == "seq" else OptionalType)
+            self.expect("<")
+        found: Type | None = None
+        if self.kind == "type":
+            at = self.at
+            found = self.checked(at, _tensor_type, self.advance())
+        elif self.kind == "foreign":
+            digits = self.text[len("foreign<") : -1]
+            if not re.fullmatch(r"(?:[0-9a-f]{2})*", digits):
+                raise self.error("hex digits in pairs")
+            found = ForeignType(bytes.fromhex(digits))
+            self.advance()
+        elif not self.accept("?"):
+            raise self.error("a type, as in `f32[N, 3]`, or `?`")
+        for wrapper in reversed(wrappers):
+            found = wrapper(found)
+            self.expect(">")
+        return found
+
+    def data(self, declared: Type | None) -> Constant:
+        """A constant's data, after its own type where that is not the declared one."""
+        at = self.at
+        tensor = self.type() if self.kind == "type" else declared
+        if not isinstance(tensor, TensorType):
+            raise self.wrong("a constant needs a tensor type, as in `%c: f32[2] = dense[1.0, 2.0]`", at)
+        at = self.at
+        if self.kind == "data":
+            body = self.advance()
+            if body.startswith("dense["):
+                return self.checked(at, literal.dense, tensor, body[len("dense[") : -1])
+            return self.checked(at, literal.by_digest, tensor, body[len("dense<") : -1], self._constants)
+        if self.accept("dense"):
+            if tensor.shape != ():
+                raise self.wrong(f"one element does not fill {tensor}: list them (`dense[…]`), or say `splat`", at)
+            return self.checked(at, literal.dense, tensor, self.element())
+        if self.accept("splat"):
+            return self.checked(at, literal.splat, tensor, self.element())
+        if self.accept("random"):
+            seed = self.integer("a seed")
+            bounds = [self.element(), self.element()] if self.accept("uniform") else []
+            return self.checked(at, literal.random, tensor, seed, bounds)
+        raise self.error("data, as in `dense[1, 2]`, `splat 0.5` or `random 7`")
+
+    def element(self) -> str:
+        """The text of one element."""
+        if self.kind in ("number", "string", "bytes") or self.text in ("inf", "nan", "true", "false"):
+            return self.advance()
+        if self.accept("("):
+            parts = [self.part()]
+            self.expect(",")
+            parts.append(self.part())
+            self.expect(")")
+            return f"({', '.join(parts)})"
+        raise self.error("an element")
+
+    def part(self) -> str:
+        """A complex element's real or imaginary part."""
+        if self.kind != "number" and self.text not in ("inf", "nan"):
+            raise self.error("a number")
+        return self.advance()
+
+
+def _number(text: str) -> tuple[Kind, int | float]:
+    """An INT, or a FLOAT in single precision; `0x…` gives a float's bits."""
+    if not text.lstrip("-").isdecimal():
+        return Kind.FLOAT, float(literal.parse_elements([text], f32)[0])
+    value = literal.parse_int(text)
+    if not -(1 << 63) <= value < 1 << 63:
+        raise ParseError(f"{text[:80]} does not fit into an attribute's 64 bits")
+    return Kind.INT, value

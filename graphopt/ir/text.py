@@ -1,112 +1,82 @@
-"""The text form of graphs: one line a node, for people and for golden files. `parse` is in `graphopt.ir.parser`.
+"""The IR's text form, for people and for golden files; `parse` is the inverse of `print_graph`.
 
-    graph "main" opset {"": 21} (%x: f32[N, 3, 8, 8]) -> (%y) {
-      %w: f32[4, 3, 3, 3] = dense<sha256:0f3a...>
-      %b: f32[4] = dense[1.0, 2.0, 3.0, 4.0]
-      %c: f32[N, 4, 6, 6] = Conv(%x, %w, %b) @"conv1"
-      %y: f32[N, 4, 6, 6] = com.microsoft::Gelu(%c) {approximate="tanh"}
+    graph "main" opset {"": 20, "com.microsoft": 1} (%x: f32[N, 3, 224, 224]) -> (%y) {
+      %w: f32[64, 3, 7, 7] = dense<sha256:0f3a…>
+      %s: i64[4] = dense[0, -1, 2, 3]
+      %e: f32[64] = splat 0.5
+      %c: f32[N, 64, 112, 112] = Conv(%x, %w, _) {pads=[3, 3, 3, 3], strides=[2, 2]} @"layer1.conv"
+      %a: f32[N, 64], _ = com.microsoft::Foo!1(%c) {mode="x", empty=ints[], body=graph "body" () -> (%z) {
+          %z: ? = Relu(%a)
+        }}
+      %y: ? = Relu(%a)
     }
 
-`_` is an operand left out or a result not given; `?` an unknown type. Large constants stand by digest, small ones by
-content, those with one value as `splat 0.5`. Attributes: 1 is an int, 1.0 a float, "s" text, b"00ff" bytes, [1, 2]
-ints, [1.0] floats, `ints[]` an empty list, `f32[2] dense[1.0, 2.0]` a tensor, `graph "body" (...) -> (...) {...}`.
+* Names that are not plain are quoted: `%"a/b:0"`, `"my domain"::"an op"`. `_` is an operand or a result left out.
+* Types: `?` unknown, `f32[*]` unknown rank, `seq<…>`, `optional<…>`, `foreign<hex>`; dims as `graphopt.ir.dims`
+  prints them. Dims that nobody named are numbered in the order in which they appear: `?0`, `?1`.
+* A constant whose data has another type than the value says so: `%x: f32[N] = f32[2] dense[…]`.
+* An opaque operator may have an overload and the opset that it was written for: `Foo<"overload">!13`.
+* Attributes: `1` int, `1.0` float, `"…"` or `b"hex"` string, `f32[2] dense[…]` tensor, `graph … {…}`,
+  `sparse b"hex"`, `type b"hex"`; lists of these. Lists that are empty or hold no numbers or strings name their kind:
+  `ints[]`, `tensors[f32[] dense 1.0]`.
+* Data: see `graphopt.ir.literal`. Large constants are named by digest, and come back without their data unless
+  `parse` is given it.
+* Read but never printed: comments from `#` to the end of the line; `random SEED` and `random SEED uniform LOW HIGH`
+  as data; result types, the graph's name and its opsets may be left out.
+
+Not in the text: docs, metadata, origins, and what `ModelInfo` has besides opsets.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from graphopt.ir.attributes import Attribute, AttributeValue, Kind
+from graphopt.ir.attributes import Attribute, Kind
 from graphopt.ir.constant import Constant
-from graphopt.ir.dims import substitute, symbol, symbols
+from graphopt.ir.dims import Dim, substitute, symbol, symbols
 from graphopt.ir.graph import OMITTED, Graph, Node, Value
-from graphopt.ir.operator import Opaque
-from graphopt.ir.types import OptionalType, SequenceType, TensorType, Type
+from graphopt.ir.literal import format_data, format_element, format_string
+from graphopt.ir.operator import Opaque, Operator
+from graphopt.ir.parser import DATA_WORDS, LISTS, parse
+from graphopt.ir.types import OptionalType, SequenceType, TensorType, Type, f32
 
-CONTENT = 16  # constants with up to this many elements are written out
-PLAIN = re.compile(r"[A-Za-z_][\w.]*")
-TYPED_LISTS: Mapping[Kind, str] = {
-    Kind.INTS: "ints",
-    Kind.FLOATS: "floats",
-    Kind.STRINGS: "strings",
-    Kind.TENSORS: "tensors",
-    Kind.GRAPHS: "graphs",
-    Kind.SPARSE_TENSORS: "sparse_tensors",
-    Kind.TYPE_PROTOS: "types",
-}
+__all__ = ["parse", "print_graph", "same"]
 
 Constants: TypeAlias = Literal["short", "elide"]
+_PLAIN = re.compile(r"[A-Za-z_][\w.]*")
+_LIST_WORD = {kind: word for word, (kind, _) in LISTS.items()}
+_BARE_LISTS = (Kind.INTS, Kind.FLOATS, Kind.STRINGS)
+_SPARSE = (Kind.SPARSE_TENSOR, Kind.SPARSE_TENSORS)
+_PROTOS = (Kind.TYPE_PROTO, Kind.TYPE_PROTOS)
 
 
-def print_graph(graph: Graph, *, constants: Constants = "short") -> str:
-    """A graph as text.
+def print_graph(graph: Graph, *, constants: Constants = "short", names: bool = True) -> str:
+    """The graph as text.
 
     Args:
-        graph: what to print.
-        constants: `short` writes small constants out and names large ones by digest (which reads them); `elide`
-            leaves out all contents, for golden files.
+        graph: a graph or subgraph.
+        constants: `short` writes up to 16 elements and splats out, and names others by digest (which reads them);
+            `elide` leaves all contents out, for golden files.
+        names: whether nodes are printed with their names.
     """
-    return "\n".join(_Printer(constants).graph(graph, ""))
+    printer = _Printer(constants == "elide", names)
+    printer.graph(graph, "")
+    return "".join(printer.parts)
 
 
-class _Printer:
-    def __init__(self, constants: Constants) -> None:
-        self.constants = constants
-        self.anonymous: dict[str, str] = {}  # anonymous dims are numbered in order of appearance
+@dataclass
+class _Numbering:
+    """Types as text; the dims that nobody named get numbers, or with `off` keep their names."""
 
-    def graph(self, graph: Graph, indent: str) -> Iterator[str]:
-        opsets = ""
-        if graph.outer is None:
-            listed = ", ".join(f"{json.dumps(d)}: {v}" for d, v in graph.info.opsets.items())
-            opsets = f" opset {{{listed}}}"
-        inputs = ", ".join(self._input(v) for v in graph.inputs)
-        outputs = ", ".join(map(reference, graph.outputs))
-        yield f"{indent}graph {json.dumps(graph.name)}{opsets} ({inputs}) -> ({outputs}) {{"
-        inner = indent + "  "
-        for value in graph.constants:
-            assert value.constant is not None
-            data = "" if self.constants == "elide" else f" = {self.constant(value.constant)}"
-            yield f"{inner}{reference(value)}: {self.type(value.constant.type)}{data}"
-        for node in graph.nodes:
-            yield from self._node(node, inner)
-        yield f"{indent}}}"
-
-    def _input(self, value: Value) -> str:
-        default = ""
-        if value.constant is not None:
-            default = " = ..." if self.constants == "elide" else f" = {self.constant(value.constant)}"
-        return f"{reference(value)}: {self.type(value.type)}{default}"
-
-    def _node(self, node: Node, indent: str) -> Iterator[str]:
-        results = ", ".join(
-            OMITTED if r.name == OMITTED else f"{reference(r)}: {self.type(r.type)}" for r in node.results
-        )
-        operands = ", ".join(OMITTED if o is None else reference(o) for o in node.operands)
-        head = f"{indent}{results} = " if node.results else indent
-        line = f"{head}{operator_name(node)}({operands})"
-        lines = [line]
-        parts = list(node.op.attributes.items())
-        if parts:
-            lines[-1] += " {"
-            for i, (key, attribute) in enumerate(parts):
-                lines[-1] += f"{', ' if i else ''}{_key(key)}="
-                first, *more = self.attribute(attribute, indent)
-                lines[-1] += first
-                lines += more
-            lines[-1] += "}"
-        if node.name:
-            lines[-1] += f" @{json.dumps(node.name, ensure_ascii=False)}"
-        yield from lines
-
-    # ---- types and constants
+    off: bool = False
+    numbers: dict[str, str] = field(default_factory=dict)
 
     def type(self, kind: Type | None) -> str:
+        """A type; `?` for None."""
         if kind is None:
             return "?"
         if isinstance(kind, SequenceType):
@@ -114,132 +84,228 @@ class _Printer:
         if isinstance(kind, OptionalType):
             return f"optional<{self.type(kind.element)}>"
         if isinstance(kind, TensorType) and kind.shape is not None:
-            dims = []
-            for dim in kind.shape:
-                named = {n: symbol(self._numbered(n)) for n in symbols(dim) if n.startswith("?")}
-                dims.append(str(substitute(dim, named) if named else dim))
-            return f"{kind.dtype}[{', '.join(dims)}]"
+            return f"{kind.dtype}[{', '.join([self.dim(d) for d in kind.shape])}]"
         return str(kind)
 
-    def _numbered(self, name: str) -> str:
-        return self.anonymous.setdefault(name, f"?{len(self.anonymous)}")
+    def dim(self, dim: Dim) -> str:
+        """One dim."""
+        text = str(dim)
+        if "?" not in text or self.off:
+            return text
+        named = {
+            n: symbol(self.numbers.setdefault(n, f"?{len(self.numbers)}")) for n in symbols(dim) if n.startswith("?")
+        }
+        return str(substitute(dim, named)) if named else text
 
-    def constant(self, constant: Constant) -> str:
-        if constant.is_absent or (constant.size > CONTENT and not _is_splat(constant)):
-            return f"dense<sha256:{constant.digest()}>"
-        items = [element(e) for e in constant.array().ravel().tolist()] if constant.size else []
-        if constant.type.dtype.is_float:
-            items = [element(e) for e in constant.array().ravel()]
-        if constant.size > 1 and len(set(items)) == 1:
-            return f"splat {items[0]}"
-        if constant.shape == ():
-            return f"dense {items[0]}"
-        return f"dense[{', '.join(items)}]"
 
-    # ---- attributes
+class _Printer:
+    def __init__(self, elide: bool, names: bool) -> None:
+        self.parts: list[str] = []
+        self._elide = elide
+        self._names = names
+        self._type = _Numbering().type
 
-    def attribute(self, attribute: Attribute, indent: str) -> list[str]:
+    def graph(self, graph: Graph, indent: str) -> None:
+        opsets = ", ".join(f"{format_string(domain)}: {version}" for domain, version in graph.info.opsets.items())
+        clause = f"opset {{{opsets}}} " if graph.outer is None else ""
+        inputs = ", ".join([self.definition(v, " = ...") for v in graph.inputs])
+        outputs = ", ".join([value_text(v.name) for v in graph.outputs])
+        self.parts.append(f"graph {format_string(graph.name)} {clause}({inputs}) -> ({outputs}) {{\n")
+        for value in graph.constants:
+            self.parts.append(f"{indent}  {self.definition(value, '')}\n")
+        for node in graph.nodes:
+            self.parts.append(indent + "  ")
+            self.node(node, indent + "  ")
+            self.parts.append("\n")
+        self.parts.append(indent + "}")
+
+    def definition(self, value: Value, elided: str) -> str:
+        """An input or a constant; `elided` stands for its data."""
+        text = f"{value_text(value.name)}: {self._type(value.type)}"
+        if value.constant is None:
+            return text
+        if self._elide:
+            return text + elided
+        other = "" if value.constant.type == value.type else f"{value.constant.type} "
+        return f"{text} = {other}{format_data(value.constant)}"
+
+    def node(self, node: Node, indent: str) -> None:
+        if node.results:
+            self.parts.append(", ".join([self.result(r) for r in node.results]) + " = ")
+        operands = ", ".join([OMITTED if o is None else value_text(o.name) for o in node.operands])
+        self.parts.append(f"{operator_text(node.op)}({operands})")
+        attributes = node.op.attributes
+        for i, (key, attribute) in enumerate(attributes.items()):
+            self.parts.append(f"{', ' if i else ' {'}{_word_text(key)}=")
+            self.attribute(attribute, indent)
+        if attributes:
+            self.parts.append("}")
+        if node.name and self._names:
+            self.parts.append(f" @{format_string(node.name)}")
+
+    def result(self, value: Value) -> str:
+        """A result with its type."""
+        if value.name == OMITTED:
+            return OMITTED if value.type is None else f"{OMITTED}: {self._type(value.type)}"
+        return f"{value_text(value.name)}: {self._type(value.type)}"
+
+    def attribute(self, attribute: Attribute, indent: str) -> None:
         kind, value = attribute.kind, attribute.value
-        if kind in TYPED_LISTS and isinstance(value, tuple):
-            if not value:
-                return [f"{TYPED_LISTS[kind]}[]"]
-            head = "[" if kind in (Kind.INTS, Kind.FLOATS, Kind.STRINGS) else f"{TYPED_LISTS[kind]}["
-            lines = [head]
-            for i, item in enumerate(value):
-                first, *more = self._scalar(item, indent, kind)
-                lines[-1] += (", " if i else "") + first
-                lines += more
-            lines[-1] += "]"
-            return lines
-        return self._scalar(value, indent, kind)
+        if not isinstance(value, tuple):
+            self.scalar(value, kind, indent)
+            return
+        self.parts.append("[" if value and kind in _BARE_LISTS else f"{_LIST_WORD[kind]}[")
+        for i, item in enumerate(value):
+            if i:
+                self.parts.append(", ")
+            self.scalar(item, kind, indent)
+        self.parts.append("]")
 
-    def _scalar(self, value: AttributeValue, indent: str, kind: Kind) -> list[str]:
+    def scalar(self, value: object, kind: Kind, indent: str) -> None:
         if isinstance(value, Graph):
-            first, *more = self.graph(value, indent + "  ")
-            return [first.lstrip(), *more]
-        if isinstance(value, Constant):
-            data = "..." if self.constants == "elide" else self.constant(value)
-            return [f"{self.type(value.type)} {data}"]
-        if kind in (Kind.SPARSE_TENSOR, Kind.SPARSE_TENSORS, Kind.TYPE_PROTO, Kind.TYPE_PROTOS):
-            word = "sparse" if kind in (Kind.SPARSE_TENSOR, Kind.SPARSE_TENSORS) else "type"
-            assert isinstance(value, bytes)
-            return [f'{word} b"{value.hex()}"']
-        if kind in (Kind.FLOAT, Kind.FLOATS):
-            return [element(np.float32(value))]  # type: ignore[arg-type]  # the kind says that it is a number
-        return [element(value)]
+            self.graph(value, indent + "  ")
+        elif isinstance(value, Constant):
+            self.parts.append(f"{value.type} {'...' if self._elide else format_data(value)}")
+        elif isinstance(value, str | bytes):
+            word = "sparse " if kind in _SPARSE else "type " if kind in _PROTOS else ""
+            self.parts.append(word + format_string(value))
+        elif kind in (Kind.FLOAT, Kind.FLOATS) and isinstance(value, int | float):
+            self.parts.append(float_text(value))
+        else:
+            self.parts.append(str(value))
 
 
-def element(value: object) -> str:
-    """One number, text or truth value; floats in the shortest form that reads back in their own precision."""
-    if isinstance(value, bool | np.bool_):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, bytes):
-        return f'b"{value.hex()}"'
-    if isinstance(value, complex | np.complexfloating):
-        return f"({value.real!r}, {value.imag!r})"
-    if isinstance(value, int | np.integer):
-        return str(int(value))
-    number = float(value)  # type: ignore[arg-type]  # what is left are floats of any width
-    if math.isnan(number) or math.isinf(number):
-        return "nan" if math.isnan(number) else "inf" if number > 0 else "-inf"
-    if isinstance(value, np.generic) and value.dtype.kind == "f":
-        text = np.format_float_scientific(value, unique=True, trim="0")
-        short = np.format_float_positional(value, unique=True, trim="0")
-        text = short if len(short) <= len(text) + 2 else text
-    else:
-        text = repr(number)
-    return text if any(c in text for c in ".en") else text + ".0"
+def float_text(value: float) -> str:
+    """A float attribute, in the shortest form that gives the same single."""
+    with np.errstate(over="ignore"):
+        return format_element(np.array([value], np.float32), f32)
 
 
-def reference(value: Value) -> str:
-    """A value's name as it is written."""
-    return (
-        f"%{value.name}"
-        if PLAIN.fullmatch(value.name) and value.name != OMITTED
-        else f"%{json.dumps(value.name, ensure_ascii=False)}"
-    )
+def value_text(name: str) -> str:
+    """A value as it is read: `%x`, `%"a/b:0"`."""
+    return f"%{name}" if _PLAIN.fullmatch(name) and name != OMITTED else f"%{format_string(name)}"
 
 
-def operator_name(node: Node) -> str:
-    """An operator's name as it is written: domain, name, and for opaque ones overload and opset."""
-    op = node.op
-    text = f"{op.domain}::{op.name}" if op.domain else op.name
-    if not all(PLAIN.fullmatch(part) for part in (op.name, op.domain or "x")):
-        text = f"{json.dumps(op.domain)}::{json.dumps(op.name)}"
+def _word_text(name: str) -> str:
+    plain = _PLAIN.fullmatch(name) and name not in DATA_WORDS and name != OMITTED
+    return name if plain else format_string(name)
+
+
+def operator_text(op: Operator) -> str:
+    """An operator without its attributes."""
+    text = f"{_word_text(op.domain)}::{_word_text(op.name)}" if op.domain else _word_text(op.name)
     if isinstance(op, Opaque):
-        text += f"<{json.dumps(op.overload)}>" if op.overload else ""
+        text += f"<{format_string(op.overload)}>" if op.overload else ""
         text += f"!{op.version}" if op.version is not None else ""
     return text
 
 
-def _key(name: str) -> str:
-    return name if PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)
-
-
-def _is_splat(constant: Constant) -> bool:
-    """Whether all elements have the same bits; large constants are looked at in a few places first."""
-    if constant.is_recipe or constant.type.dtype.bits < 8:
-        return False
-    array = constant.array()
-    if array.dtype.kind == "O":
-        return False
-    flat = np.ascontiguousarray(array).reshape(-1)
-    raw = flat.view(np.uint8).reshape(flat.size, -1)
-    probe = raw[:: max(1, flat.size // 8)]
-    return bool((probe == raw[0]).all()) and bool((raw == raw[0]).all())
-
-
 def same(a: Graph, b: Graph) -> str | None:
-    """The first difference between two graphs in one sentence, or None: same inputs, nodes, types, constants.
+    """None when the graphs are equal, else a sentence that says the first difference.
 
-    Doc strings and metadata do not count; anonymous dims count by where they are shared.
+    Compared: opsets, and in the order in which they stand inputs, constants, nodes, outputs; their names, types,
+    data, operators and attributes (in any order), operands, subgraphs. Dims that nobody named count by where they
+    recur. Not compared: what the text leaves out, and whether an operator has a room.
     """
-    left, right = print_graph(a).splitlines(), print_graph(b).splitlines()
-    for number, (x, y) in enumerate(zip(left, right, strict=False), 1):
-        if x != y:
-            return f"line {number} is {x.strip()!r} in one and {y.strip()!r} in the other"
-    if len(left) != len(right):
-        return f"one has {len(left)} lines and the other {len(right)}"
-    return None
+    if dict(a.info.opsets) != dict(b.info.opsets):
+        return f"the opsets are {dict(a.info.opsets)} and {dict(b.info.opsets)}"
+    difference = _Comparison(_Numbering(), _Numbering()).graph(a, b)
+    if difference is None:
+        return None
+    # Numbers follow the order in a dim's normal form, which follows names: one of the two may be numbered already.
+    for left, right in ((_Numbering(), _Numbering(off=True)), (_Numbering(off=True), _Numbering())):
+        if _Comparison(left, right).graph(a, b) is None:
+            return None
+    return difference
+
+
+@dataclass
+class _Comparison:
+    """The first difference of two things that stand in the same place, or None."""
+
+    left: _Numbering
+    right: _Numbering
+    twin: dict[Value, Value] = field(default_factory=dict)  # which value of one stands for which of the other
+
+    def graph(self, a: Graph, b: Graph) -> str | None:
+        if a.name != b.name:
+            return f"the graphs are called {a.name!r} and {b.name!r}"
+        for what, mine, its in (
+            ("inputs", a.inputs, b.inputs),
+            ("constants", a.constants, b.constants),
+            ("outputs", a.outputs, b.outputs),
+            ("nodes", a, b),
+        ):
+            if len(mine) != len(its):
+                return f"in the graph {a.name!r} there are {len(mine)} and {len(its)} {what}"
+        for one, other in zip((*a.inputs, *a.constants), (*b.inputs, *b.constants), strict=True):
+            if difference := self.value(one, other):
+                return difference
+        for node, its_node in zip(a.nodes, b.nodes, strict=True):
+            if difference := self.node(node, its_node):
+                return difference
+        for i, (one, other) in enumerate(zip(a.outputs, b.outputs, strict=True)):
+            if not self.operand(one, other):
+                return f"in the graph {a.name!r} output {i} is %{one.name} and %{other.name}"
+        return None
+
+    def value(self, a: Value, b: Value) -> str | None:
+        """Two definitions; from here on one stands for the other."""
+        self.twin[a] = b
+        mine, its = self.left.type(a.type), self.right.type(b.type)
+        if a.name != b.name:
+            return f"%{a.name} is called %{b.name}"
+        if mine != its:
+            return f"%{a.name} has the types {mine} and {its}"
+        if a.constant is None or b.constant is None:
+            return f"%{a.name} has data in one of them only" if a.constant is not b.constant else None
+        return None if a.constant.same(b.constant) else f"%{a.name} has other data"
+
+    def operand(self, a: Value | None, b: Value | None) -> bool:
+        """Whether both are left out, twins, or of one name and defined outside of what is compared."""
+        if a is None or b is None:
+            return a is b
+        return self.twin[a] is b if a in self.twin else a.name == b.name
+
+    def node(self, a: Node, b: Node) -> str | None:
+        what = f"the node {a.label!r}"
+        if a.name != b.name:
+            return f"{what} is called {b.name!r}"
+        if operator_text(a.op) != operator_text(b.op):
+            return f"{what} is {operator_text(a.op)} and {operator_text(b.op)}"
+        if len(a.operands) != len(b.operands) or len(a.results) != len(b.results):
+            return f"{what} has other counts of operands or results"
+        for i, (one, other) in enumerate(zip(a.operands, b.operands, strict=True)):
+            if not self.operand(one, other):
+                return f"{what} reads {one!r} and {other!r} as operand {i}"
+        mine, its = a.op.attributes, b.op.attributes
+        if mine.keys() != its.keys():
+            return f"{what} has the attributes {sorted(mine)} and {sorted(its)}"
+        for key in mine:
+            if difference := self.attribute(mine[key], its[key]):
+                return f"{what}, attribute {key}: {difference}"
+        for one, other in zip(a.results, b.results, strict=True):
+            if difference := self.value(one, other):
+                return difference
+        return None
+
+    def attribute(self, a: Attribute, b: Attribute) -> str | None:
+        if a.kind is not b.kind:
+            return f"{a.kind.name} and {b.kind.name}"
+        mine = a.value if isinstance(a.value, tuple) else (a.value,)
+        its = b.value if isinstance(b.value, tuple) else (b.value,)
+        if len(mine) != len(its):
+            return f"{len(mine)} and {len(its)} elements"
+        for one, other in zip(mine, its, strict=True):
+            if isinstance(one, Graph) and isinstance(other, Graph):
+                if difference := self.graph(one, other):
+                    return difference
+            elif isinstance(one, Constant) and isinstance(other, Constant):
+                if not one.same(other):
+                    return f"{one.type} and {other.type} with other data"
+            elif isinstance(one, float) and isinstance(other, float):
+                if float_text(one) != float_text(other):
+                    return f"{float_text(one)} and {float_text(other)}"
+            elif type(one) is not type(other) or one != other:
+                return f"{one!r} and {other!r}"
+        return None
