@@ -48,7 +48,7 @@ _TOKEN = re.compile(
     | (?P<foreign>\bforeign<[^>\n]*>)
     | (?P<bytes>b"[0-9a-fA-F]*")
     | (?P<string>{STRING})
-    | (?P<number>-?(?:0x[0-9a-fA-F]+|[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|inf\b|nan\b))
+    | (?P<number>-?(?:0x[0-9a-fA-F]+|[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)|-inf\b|-nan\b)
     | (?P<word>[A-Za-z_][\w.]*)
     | (?P<punctuation>->|::|[(){{}}\[\]<>,:=@?!])
     | (?P<bad>.)

@@ -1,6 +1,7 @@
 """The engine: walks a graph, tries rules, checks drafts, commits them, and keeps the record.
 
-One worklist per pass: every node first, then the neighbours of whatever changed, until nothing does. A rule that
+One worklist per pass: every node first, then the neighbours of whatever changed, until nothing does; a pass that runs
+again looks at what changed since. A rule that
 refuses leaves a reason; one that raises or fails its check is quarantined for the rest of the run, its site stays
 as it was, and a reproducer is written.
 """
@@ -72,6 +73,9 @@ class Engine:
     _missed: dict[tuple[str, int | str], Missed] = field(default_factory=dict)
     _tallies: dict[tuple[str, str], _Tally] = field(default_factory=dict)
     _sampled: set[object] = field(default_factory=set)
+    _banned: set[str] = field(default_factory=set)  # quarantined rules
+    _changes: list[Node] = field(default_factory=list)  # nodes whose neighbourhood changed, in order
+    _seen: dict[str, int] = field(default_factory=dict)  # how many of the changes a pass has looked at
 
     def __post_init__(self) -> None:
         self.bytes = constant_bytes(self.graph)
@@ -98,7 +102,8 @@ class Engine:
 
     def _work(self, pass_: Pass, rules: list[Rule]) -> None:
         by_operator: dict[type[Operator], list[Rule]] = {}
-        first = list(self.graph.walk())
+        seen = self._seen.get(pass_.name)
+        first = list(self.graph.walk() if seen is None else dict.fromkeys(self._changes[seen:]))
         queue = deque(reversed(first) if pass_.backwards else first)
         waiting = set(queue)
         while queue:
@@ -113,23 +118,22 @@ class Engine:
                 changed = self._visit(pass_, rule, node)
                 if changed is None:
                     continue
+                self._changes += changed
                 for neighbour in changed:
                     if neighbour.graph is not None and neighbour not in waiting:
                         queue.append(neighbour)
                         waiting.add(neighbour)
+        self._seen[pass_.name] = len(self._changes)
 
     def _visit(self, pass_: Pass, rule: Rule, root: Node) -> list[Node] | None:
-        if self._is_quarantined(rule):
+        if rule.name in self._banned:
             return None
         site = rule.site(root, self.settings.target)
         return None if site is None else self._attempt(pass_, rule, site)
 
     def _visit_value(self, pass_: Pass, rule: Rule, value: Value) -> None:
-        if value.graph is not None and not self._is_quarantined(rule):
-            self._attempt(pass_, rule, Site(value.graph, Match(), None, value, self.settings.target))
-
-    def _is_quarantined(self, rule: Rule) -> bool:
-        return any(q.rule == rule.name for q in self.quarantined)
+        if value.graph is not None and rule.name not in self._banned:
+            self._changes += self._attempt(pass_, rule, Site(value.graph, Match(), None, value, self.settings.target)) or ()
 
     def _attempt(self, pass_: Pass, rule: Rule, site: Site) -> list[Node] | None:
         """Try a rule at a site: the nodes to look at again, or None when nothing changed."""
@@ -184,6 +188,7 @@ class Engine:
         folder = ""
         if self.settings.reproducers is not None:
             folder = write_reproducer(self.settings.reproducers, rule, site, patch, f"{kind}{error}")
+        self._banned.add(rule.name)
         self.quarantined.append(Quarantined(pass_.name, rule.name, root, label, f"{kind}{error}", folder))
 
     # ---- committing

@@ -111,6 +111,11 @@ class Applied(Pattern):
         """The same pattern; the matched node is found under `name`."""
         return replace(self, name=name)
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether the pattern looks at the root's operator only."""
+        return self.operands is None and self.anywhere is None
+
     def accepts(self, op_type: type) -> bool:
         """Whether nodes with operators of this class can match."""
         if isinstance(self.key, Trait):
@@ -189,4 +194,6 @@ def some(key: type | Trait, *operands: Pattern, name: str = "", anywhere: Patter
 
 def find(pattern: Applied, root: Node) -> Match | None:
     """The first way in which `pattern` matches with `root` as its last node."""
+    if pattern.is_bare:
+        return Match().with_node(pattern.name, root) if pattern.name else Match(order=(root,))
     return next(pattern.matches_node(root, Match()), None)

@@ -61,7 +61,8 @@ def _check_same_input(nodes: Mapping[int, Node], record: Record) -> None:
 def _site(graph: Graph, nodes: Mapping[int, Node], rule: Rule, step: Applied, engine: Engine) -> Site:
     if isinstance(step.root, int):
         root = nodes.get(step.root)
-        site = rule.site(root, engine.settings.target) if root is not None and root.graph is not None else None
+        fits = root is not None and rule.accepts(type(root.op))
+        site = rule.site(root, engine.settings.target) if fits and root is not None else None
         if site is None:
             raise RecordError(f"step {step.number} ({step.rule}) finds nothing at node {step.root}")
     else:

@@ -53,9 +53,11 @@ class Rule:
         return not self.on_values and (self.pattern is None or self.pattern.accepts(op_type))
 
     def site(self, root: Node, target: str) -> Site | None:
-        """The site at `root`, if the pattern matches there."""
+        """The site at `root`, whose operator the rule accepts, if the pattern matches there."""
+        if root.graph is None:
+            return None
         match = Match(order=(root,)) if self.pattern is None else find(self.pattern, root)
-        if match is None or root.graph is None:
+        if match is None:
             return None
         return Site(root.graph, match, root, target=target)
 
