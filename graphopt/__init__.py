@@ -20,11 +20,10 @@ from graphopt._version import __version__
 
 if TYPE_CHECKING:
     from graphopt import nn, ops
-    from graphopt.api import compile, load, replay, text, verify  # noqa: A004
+    from graphopt.api import compile, load, parse, replay, text, verify  # noqa: A004
     from graphopt.errors import GraphoptError
     from graphopt.frontends.tracer import trace
     from graphopt.ir.graph import Graph
-    from graphopt.api import parse
     from graphopt.ir.types import f16, f32, f64, i32, i64
     from graphopt.onnx_format.writer import save
     from graphopt.passes.pipeline import optimize

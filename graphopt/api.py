@@ -117,7 +117,6 @@ def verify_result(
     Raises:
         UsageError: `shapes` do not fit the model.
     """
-
     from graphopt.runtime.verify import verify as compare
 
     def touched(name: str) -> list[str]:

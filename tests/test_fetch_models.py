@@ -146,9 +146,7 @@ def test_plain(): pass
 def run_sample(tmp_path: Path, *options: str, **environment: str) -> str:
     """What pytest prints for SAMPLE where there are no models at all."""
     tests = Path(__file__).parent
-    (tmp_path / "conftest.py").write_text(
-        (tests / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8"
-    )
+    (tmp_path / "conftest.py").write_text((tests / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "test_sample.py").write_text(SAMPLE, encoding="utf-8")
     nowhere = str(tmp_path / "nowhere")
     variables = {k: v for k, v in os.environ.items() if k != "CI"} | {"PYTHONPATH": str(tests)} | environment
@@ -167,12 +165,8 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     assert "1 passed, 4 deselected" in said
 
 
-@pytest.mark.parametrize(
-    ("options", "environment"), [(["--everything"], {}), ([], {"CI": "true"}), (["-m slow"], {})]
-)
-def test_slow_tests_run_when_asked_for(
-    tmp_path: Path, options: list[str], environment: dict[str, str]
-) -> None:
+@pytest.mark.parametrize(("options", "environment"), [(["--everything"], {}), ([], {"CI": "true"}), (["-m slow"], {})])
+def test_slow_tests_run_when_asked_for(tmp_path: Path, options: list[str], environment: dict[str, str]) -> None:
     said = run_sample(tmp_path, *options, **environment)
     assert "slow;" not in said
     assert "1 passed" in said if options == ["-m slow"] else "2 passed" in said

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from golden import Case, cases, refusals, run, shown
+from numeric import can_run, differences
 
 from graphopt.ir.verifier import verify
 from graphopt.ops.infer import infer
 from graphopt.passes.pipeline import PASSES, RULES
-from golden import Case, cases, refusals, run, shown
-from numeric import can_run, differences
 
 CASES = cases()
 

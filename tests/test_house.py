@@ -25,9 +25,7 @@ LONG_FILES = {
 }
 SCREEN = 40  # public names that fit on one
 # Folders of one machine: a home, a build host's checkout. Spelt so that this file does not match itself.
-MACHINE_PATH = re.compile(
-    r"(?<![\w.$}-])/(?:[w]ork|[r]oot|[h]ome/\w+|[U]sers/\w+|[o]pt/pypi)\b|[C]:\\\\?Users"
-)
+MACHINE_PATH = re.compile(r"(?<![\w.$}-])/(?:[w]ork|[r]oot|[h]ome/\w+|[U]sers/\w+|[o]pt/pypi)\b|[C]:\\\\?Users")
 
 
 def modules() -> list[Path]:
@@ -65,9 +63,7 @@ def test_every_room_has_a_layer() -> None:
         for name in re.split("[|:]", layer)
     }
     beside = {"__init__", "__main__", "_version", "errors"}
-    rooms = {
-        path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()
-    }
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
     assert rooms - beside == layers
 
 
@@ -103,9 +99,7 @@ def test_public_name_is_documented(name: str) -> None:
     if inspect.isclass(value):
         own = {key: member for key, member in vars(value).items() if not key.startswith("_")}
         described = {key: inspect.getdoc(member) for key, member in own.items() if callable(member)}
-        assert all(described.values()), (
-            f"graphopt.{name}: {[key for key, doc in described.items() if not doc]}"
-        )
+        assert all(described.values()), f"graphopt.{name}: {[key for key, doc in described.items() if not doc]}"
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

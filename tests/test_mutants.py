@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from mutants import MUTANTS, Mutant
 
 import graphopt
 from graphopt.ir.graph import copy_graph
 from graphopt.passes.pipeline import RULES
 from graphopt.rewrite.engine import Engine, Settings
-from mutants import MUTANTS, Mutant
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[m.id for m in MUTANTS])

@@ -22,9 +22,7 @@ INSTALLS = re.compile(r"^(python[\d.]* -m venv|\. |source |pip install|git clone
 
 def blocks(*languages: str) -> list[str]:
     """The README's fenced blocks of these languages, in order."""
-    return [
-        body for language, body in FENCE.findall(README.read_text(encoding="utf-8")) if language in languages
-    ]
+    return [body for language, body in FENCE.findall(README.read_text(encoding="utf-8")) if language in languages]
 
 
 def without_installing(block: str) -> str:

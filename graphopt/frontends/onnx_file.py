@@ -15,7 +15,7 @@ def load(path: str | Path, *, keep_functions: bool = False) -> Graph:
     Raises:
         ModelError: it is missing, not an ONNX model, or broken; the sentence names file, node and remedy.
     """
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf brings no types
 
     path = Path(path)
     from graphopt.onnx_format.files import ExternalData, open_bytes, release

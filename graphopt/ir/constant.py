@@ -233,4 +233,4 @@ def _pack(array: np.ndarray, type: TensorType) -> memoryview:  # noqa: A002
     if sys.byteorder == "big":
         array = array.byteswap()
     flat = np.ascontiguousarray(array).reshape(-1)
-    return memoryview(flat.view(np.uint8)) if flat.size else memoryview(b"")
+    return flat.view(np.uint8).data if flat.size else memoryview(b"")

@@ -101,7 +101,7 @@ class Expr:
 
     @cached_property
     def _text(self) -> str:
-        parts = []
+        parts: list[str] = []
         for monomial, coefficient in self.terms:
             factors = [_parenthesized_atom(a) for a in monomial]
             if not factors or abs(coefficient) != 1:
@@ -187,7 +187,7 @@ def _divide_by_monomial(a: Expr, b: Expr) -> Dim | None:
 
 def product(dims: Iterable[Dim]) -> Dim:
     """The product of all dims; 1 for none."""
-    return math.prod(dims, start=1)  # type: ignore[arg-type]  # math.prod takes whatever multiplies
+    return math.prod(dims, start=1)
 
 
 def substitute(dim: Dim, values: Mapping[str, Dim] | Callable[[str], Dim]) -> Dim:

@@ -254,10 +254,10 @@ class Graph:
 
     def __init__(self, name: str = "graph", info: ModelInfo | None = None, outer: Graph | None = None) -> None:
         self.name = name
-        self.info = info or (outer.info if outer is not None else ModelInfo())
+        self.info: ModelInfo = info or (outer.info if outer is not None else ModelInfo())
         self.outer = outer
         self.owner: Node | None = None  # the node whose attribute holds this graph
-        self._state = outer._state if outer is not None else _State()
+        self._state: _State = outer._state if outer is not None else _State()
         self._sealed = False
         self._inputs: dict[Value, None] = {}
         self._outputs: list[Value] = []

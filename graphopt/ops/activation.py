@@ -160,7 +160,7 @@ class Erf(_Unary):
 
 
 def _erf(x: np.ndarray) -> np.ndarray:
-    """erf in float64: its Taylor series near 0, a continued fraction (Lentz) for the complement elsewhere."""
+    """Erf in float64: its Taylor series near 0, a continued fraction (Lentz) for the complement elsewhere."""
     a = np.minimum(np.abs(x), 6.0)  # erfc(6) is 2e-17
     near = a < 2.5
     t = np.where(near, a, 0)
@@ -228,12 +228,12 @@ def relu(x: Like) -> Operand:
 
 
 def leaky_relu(x: Like, *, alpha: float = 0.01) -> Operand:
-    """x where x >= 0, alpha * x elsewhere."""
+    """X where x >= 0, alpha * x elsewhere."""
     return apply(LeakyRelu(alpha=alpha), x)
 
 
 def prelu(x: Like, slope: Like) -> Operand:
-    """x where x >= 0, slope * x elsewhere."""
+    """X where x >= 0, slope * x elsewhere."""
     return apply(PRelu(), x, slope)
 
 
@@ -253,7 +253,7 @@ def hard_sigmoid(x: Like, *, alpha: float = 0.2, beta: float = 0.5) -> Operand:
 
 
 def hard_swish(x: Like) -> Operand:
-    """x * hard_sigmoid(x) with alpha 1/6 and beta 1/2."""
+    """X * hard_sigmoid(x) with alpha 1/6 and beta 1/2."""
     return apply(HardSwish(), x)
 
 

@@ -15,7 +15,7 @@ from graphopt.errors import OpsetError
 from graphopt.ir.attributes import Attribute, Kind
 from graphopt.ir.constant import Constant
 from graphopt.ir.types import dtype_of
-from graphopt.ops.room import Adapter, Step
+from graphopt.ops.room import Adapter, Fact, Step
 
 
 def same(step: Step) -> Step:
@@ -59,13 +59,21 @@ def integer_of(step: Step, name: str, default: int) -> int:
     return attribute.value if attribute is not None and isinstance(attribute.value, int) else default
 
 
-def with_operand(step: Step, index: int, operand: str | Constant) -> Step:
-    """A step with operand `index` set; operands between are left out, and so are those at the end."""
-    operands = [*step.operands, *[""] * (index + 1 - len(step.operands))]
-    operands[index] = operand
+def with_operand(step: Step, index: int, operand: Constant | None) -> Step:
+    """A step with a constant as operand `index`, or without that operand; what is known of it goes with it."""
+    missing = max(index + 1 - len(step.operands), 0)
+    operands: list[str | Constant] = [*step.operands, *[""] * missing]
+    operands[index] = "" if operand is None else operand
     while operands and operands[-1] == "":
         operands.pop()
-    return replace(step, operands=tuple(operands))
+    facts = [*step.facts, *[None] * (index + 1 - len(step.facts))]
+    facts[index] = None if operand is None else Fact(operand.type, operand)
+    return replace(step, operands=tuple(operands), facts=tuple(facts[: len(operands)]))
+
+
+def first_operands(step: Step, count: int) -> Step:
+    """A step without the operands from `count` on."""
+    return replace(step, operands=step.operands[:count], facts=step.facts[:count])
 
 
 def attribute_to_operand(name: str, index: int) -> Callable[[Step], Step]:
@@ -99,7 +107,7 @@ def operand_to_attribute(
         if array is None:
             raise OpsetError(f"{operator} with computed {name} needs opset {version}")
         attribute = _attribute(operator, version, name, array, scalar=scalar)
-        moved = with_operand(step, index, "")
+        moved = with_operand(step, index, None)
         return replace(moved, attributes={**step.attributes, name: attribute})
 
     return down
@@ -119,11 +127,11 @@ def operand_needs(
 
     def down(step: Step) -> Step:
         if not given(step, index):
-            return replace(step, operands=step.operands[:index])
+            return first_operands(step, index)
         array = constant_of(step, index)
         if array is None or neutral is None or not neutral(array):
             raise OpsetError(f"{operator} with {name} needs opset {version}")
-        return with_operand(step, index, "")
+        return with_operand(step, index, None)
 
     return Adapter(version, same, down)
 

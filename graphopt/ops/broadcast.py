@@ -19,7 +19,7 @@ def broadcast_dim(a: Dim, b: Dim) -> Dim:
     Raises:
         TypeRuleError: two different integers, neither of which is 1.
     """
-    if a == b or b == 1:
+    if b in (a, 1):
         return a
     if a == 1:
         return b

@@ -115,7 +115,7 @@ def _by_matmul(x: np.ndarray, w: np.ndarray, window: Window, counts: tuple[int, 
     if prod(window.kernel) == 1:
         steps = tuple(slice(0, (c - 1) * s + 1, s) for c, s in zip(counts, window.strides, strict=True))
         for n in range(x.shape[0]):
-            columns = x[(n, slice(None), *steps)].reshape(x.shape[1], -1)
+            columns = x[n][(slice(None), *steps)].reshape(x.shape[1], -1)
             out[n] = (flat @ columns).reshape(out.shape[1:])
         return
     view = windows(x, window, counts)
@@ -306,7 +306,9 @@ class ConvTranspose(Room, LinearWeights):
         kept = tuple(slice(start, start + size) for start, size in zip(begins, sizes, strict=True))
         return np.ascontiguousarray(out[(slice(None), slice(None), *kept)])
 
-    def _begins(self, full: Sequence[int], sizes: Sequence[int], axes: Sequence[tuple[int, int, int, int]]) -> list[int]:
+    def _begins(
+        self, full: Sequence[int], sizes: Sequence[int], axes: Sequence[tuple[int, int, int, int]]
+    ) -> list[int]:
         """How much of the full result is cut off before the output, on each axis."""
         n = len(sizes)
         if self.auto_pad == "VALID" and not self.output_shape:

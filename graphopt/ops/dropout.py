@@ -10,7 +10,7 @@ from graphopt.errors import OpsetError
 from graphopt.ir.attributes import Attribute, Kind
 from graphopt.ir.constant import Constant
 from graphopt.ir.types import TensorType, boolean
-from graphopt.ops.adapters import constant_of, given, without
+from graphopt.ops.adapters import constant_of, first_operands, given, with_operand, without
 from graphopt.ops.bind import Like, Operand, apply
 from graphopt.ops.room import BOOL, FLOAT, Adapter, Fact, NoKernelError, Room, Step, operand, operator
 
@@ -21,8 +21,8 @@ def _to_12(step: Step) -> Step:
     """The ratio became an operand; Dropout of older opsets is at inference always."""
     ratio = step.attributes.get("ratio")
     value = ratio.value if ratio is not None and isinstance(ratio.value, float) else 0.5
-    operands = (step.operands[0], Constant.of(np.asarray(value, np.float32)))
-    return replace(step, attributes=without(step, "ratio"), operands=operands)
+    plain = replace(first_operands(step, 1), attributes=without(step, "ratio"))
+    return with_operand(plain, 1, Constant.of(np.asarray(value, np.float32)))
 
 
 def _below_12(step: Step) -> Step:
@@ -35,7 +35,7 @@ def _below_12(step: Step) -> Step:
     attributes = dict(without(step, "seed"))
     if ratio is not None:
         attributes["ratio"] = Attribute(Kind.FLOAT, float(np.float32(ratio.reshape(()).item())))
-    return replace(step, attributes=attributes, operands=step.operands[:1])
+    return replace(first_operands(step, 1), attributes=attributes)
 
 
 @operator("Dropout", since=1)

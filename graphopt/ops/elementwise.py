@@ -44,9 +44,13 @@ def channel_constant(facts: tuple[Fact | None, ...], axis: int, data: int) -> np
     if len(padded) > x.rank:
         raise Refused(f"the constant {other.type} broadens the result of {x.type}")
     for i, (dim, have) in enumerate(zip(padded, x.shape, strict=True)):
-        if dim != 1 and i != axis:
-            raise Refused(f"the constant {other.type} varies along axis {i} of {x.type}, and the channels are axis {axis}")
-        if dim != 1 and have != dim:
+        if dim == 1:
+            continue
+        if i != axis:
+            raise Refused(
+                f"the constant {other.type} varies along axis {i} of {x.type}, and the channels are axis {axis}"
+            )
+        if have != dim:
             raise Refused(f"the constant {other.type} has {dim} channels and {x.type} has {channels}")
     return array.reshape(-1)
 
@@ -122,7 +126,9 @@ class Div(Room, ChannelAffine):
             if known is None or known.elements is None or not all(map(is_nonnegative, known.elements.ravel())):
                 return None  # dims round down, integers toward zero: the same only for what is not negative
         divisor = facts[1]
-        if divisor is None or divisor.elements is None or any(isinstance(e, int) and e == 0 for e in divisor.elements.ravel()):
+        if divisor is None or divisor.elements is None:
+            return None
+        if any(isinstance(e, int) and e == 0 for e in divisor.elements.ravel()):
             return None
         return super().elements(*facts)
 
@@ -299,27 +305,27 @@ class Ceil(_Unary):
 
 
 def add(a: Like, b: Like) -> Operand:
-    """a + b."""
+    """The sum a + b."""
     return apply(Add(), a, b)
 
 
 def sub(a: Like, b: Like) -> Operand:
-    """a - b."""
+    """The difference a - b."""
     return apply(Sub(), a, b)
 
 
 def mul(a: Like, b: Like) -> Operand:
-    """a · b."""
+    """The product a · b."""
     return apply(Mul(), a, b)
 
 
 def div(a: Like, b: Like) -> Operand:
-    """a / b."""
+    """The quotient a / b."""
     return apply(Div(), a, b)
 
 
 def pow(a: Like, b: Like) -> Operand:  # noqa: A001  # ONNX's name
-    """a to the power b."""
+    """The power of a with exponent b."""
     return apply(Pow(), a, b)
 
 
@@ -344,7 +350,7 @@ def sqrt(x: Like) -> Operand:
 
 
 def exp(x: Like) -> Operand:
-    """e to the power x."""
+    """The exponential of x."""
     return apply(Exp(), x)
 
 
@@ -361,5 +367,3 @@ def neg(x: Like) -> Operand:
 def abs(x: Like) -> Operand:  # noqa: A001  # ONNX's name
     """|x|."""
     return apply(Abs(), x)
-
-

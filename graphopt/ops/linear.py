@@ -124,7 +124,7 @@ class Gemm(Room, LinearWeights):
 
 
 def _factor(value: float, dtype: np.dtype) -> np.generic:
-    """alpha or beta in the operands' type (integer products take their whole part)."""
+    """The factor alpha or beta in the operands' type (integer products take their whole part)."""
     factor: np.generic = dtype.type(value)
     return factor
 
@@ -144,5 +144,5 @@ def gemm(
     transA: int = 0,  # noqa: N803  # ONNX's names
     transB: int = 0,  # noqa: N803
 ) -> Operand:
-    """alpha · A' · B' + beta · C of matrices."""
+    """The matrix alpha · A' · B' + beta · C."""
     return apply(Gemm(alpha=alpha, beta=beta, transA=transA, transB=transB), a, b, c)

@@ -140,9 +140,7 @@ class LRN(Room):
         return x / (self.bias + self.alpha / self.size * np.asarray(total)) ** self.beta
 
 
-def batch_normalization(
-    x: Like, scale: Like, b: Like, mean: Like, variance: Like, *, epsilon: float = 1e-5
-) -> Operand:
+def batch_normalization(x: Like, scale: Like, b: Like, mean: Like, variance: Like, *, epsilon: float = 1e-5) -> Operand:
     """Batch normalization in inference mode over axis 1; parameters of shape [C]."""
     return apply(BatchNormalization(epsilon=epsilon), x, scale, b, mean, variance)
 
@@ -150,5 +148,3 @@ def batch_normalization(
 def lrn(x: Like, *, size: int, alpha: float = 0.0001, beta: float = 0.75, bias: float = 1.0) -> Operand:
     """Local response normalization over axis 1."""
     return apply(LRN(size=size, alpha=alpha, beta=beta, bias=bias), x)
-
-

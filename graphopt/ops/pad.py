@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from graphopt.ir.types import TensorType
 from graphopt.ops.adapters import (
     became_operands,
     constant_of,
+    first_operands,
     given,
     same,
     shape_of,
@@ -31,13 +31,13 @@ _MODES = {"constant": "constant", "edge": "edge", "reflect": "reflect", "wrap": 
 def _axes_below_18(step: Step) -> Step:
     """Pads of some axes, in their order, as pads of all axes."""
     if not given(step, 3):
-        return replace(step, operands=step.operands[:3])
+        return first_operands(step, 3)
     axes, pads, shape = constant_of(step, 3), constant_of(step, 1), shape_of(step)
     if axes is None or pads is None or shape is None:
         raise OpsetError("Pad with axes that are not constants needs opset 18")
     widths = _by_axis(len(shape), pads.ravel().tolist(), axes.ravel().tolist())
     full = np.asarray([b for b, _ in widths] + [a for _, a in widths], np.int64)
-    return with_operand(with_operand(step, 3, ""), 1, Constant.of(full))
+    return with_operand(first_operands(step, 3), 1, Constant.of(full))
 
 
 def _wrap_below_19(step: Step) -> Step:

@@ -62,7 +62,10 @@ class ReduceMean(_Reduction):
     axes = operand(INTEGER, optional=True)
     keepdims: int = 1
     noop_with_empty_axes: int = 0
-    adapters = (attribute_needs("ReduceMean", 18, "noop_with_empty_axes", 0), became_operands("ReduceMean", 18, {"axes": 1}))
+    adapters = (
+        attribute_needs("ReduceMean", 18, "noop_with_empty_axes", 0),
+        became_operands("ReduceMean", 18, {"axes": 1}),
+    )
 
     def kernel(self, x: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
         chosen = self._axes(x, axes)
@@ -80,7 +83,10 @@ class ReduceSum(_Reduction):
     axes = operand(INTEGER, optional=True)
     keepdims: int = 1
     noop_with_empty_axes: int = 0
-    adapters = (attribute_needs("ReduceSum", 13, "noop_with_empty_axes", 0), became_operands("ReduceSum", 13, {"axes": 1}))
+    adapters = (
+        attribute_needs("ReduceSum", 13, "noop_with_empty_axes", 0),
+        became_operands("ReduceSum", 13, {"axes": 1}),
+    )
 
     def kernel(self, x: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
         chosen = self._axes(x, axes)

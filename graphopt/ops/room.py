@@ -181,7 +181,7 @@ class Room(Operator):
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in self.__dict__:
-            raise FrozenInstanceError(f"{self.name}'s attribute {name!r} is bound: make another with dataclasses.replace")
+            raise FrozenInstanceError(f"{self.name}.{name} is bound: make another with dataclasses.replace")
         object.__setattr__(self, name, value)
 
     def __eq__(self, other: object) -> bool:

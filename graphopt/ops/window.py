@@ -51,7 +51,9 @@ def resolve(
             f"pads {len(given)}"
         )
     if any(v < 1 for v in (*kernel, *step, *dilation)):
-        raise TypeRuleError(f"kernel {list(kernel)}, strides {list(step)} and dilations {list(dilation)} must be positive")
+        raise TypeRuleError(
+            f"kernel {list(kernel)}, strides {list(step)} and dilations {list(dilation)} must be positive"
+        )
     if auto_pad in ("NOTSET", ""):
         return step, dilation, given[:n], given[n:]
     if auto_pad == "VALID":
@@ -84,8 +86,8 @@ def extent(size: Dim, kernel: int, stride: int, dilation: int, pad: Dim, *, ceil
         return floor_div(span, stride) + 1
     count = floor_div(span + (stride - 1), stride) + 1
     # ONNX drops a window that would begin in the padding behind the input.
-    if isinstance(count, int) and isinstance(size, int) and isinstance(before, int) and (count - 1) * stride >= size + before:
-        count -= 1
+    if isinstance(count, int) and isinstance(size, int) and isinstance(before, int):
+        count -= (count - 1) * stride >= size + before
     return count
 
 

@@ -133,7 +133,8 @@ class Engine:
 
     def _visit_value(self, pass_: Pass, rule: Rule, value: Value) -> None:
         if value.graph is not None and rule.name not in self._banned:
-            self._changes += self._attempt(pass_, rule, Site(value.graph, Match(), None, value, self.settings.target)) or ()
+            site = Site(value.graph, Match(), None, value, self.settings.target)
+            self._changes += self._attempt(pass_, rule, site) or ()
 
     def _attempt(self, pass_: Pass, rule: Rule, site: Site) -> list[Node] | None:
         """Try a rule at a site: the nodes to look at again, or None when nothing changed."""
