@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -488,9 +489,10 @@ def finish(graph: GraphProto, producer: str, version: str) -> ModelProto:
 
 def write(model: ModelProto, target: Path) -> None:
     """Write `model` with the same bytes every time, complete or not at all."""
-    partial = target.with_name(f".{target.name}.part")
-    partial.write_bytes(model.SerializeToString(deterministic=True))
-    partial.replace(target)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=target.parent) as scratch:
+        partial = Path(scratch) / target.name
+        partial.write_bytes(model.SerializeToString(deterministic=True))
+        partial.replace(target)
 
 
 def main() -> None:
