@@ -217,17 +217,18 @@ class Engine:
                 self._dress(node, site)
                 graph.insert(node, before=site.root)
             around = {u for old, _ in patch.replace for u in old.users}
-            replaced = [(old.name, new_value(new).name) for old, new in patch.replace]
+            names = [old.name for old, _ in patch.replace]
             better = [new_value(new) for old, new in patch.replace if _is_better_known(new_value(new), old)]
             fresh = {r for n in drafted for r in n.results} | set(wanted)
             for old, new in patch.replace:
                 self._take_place(graph, old, new_value(new), fresh)
             for value in patch.freeze:
                 graph.make_constant(value)
-            removed, freed, names = self._sweep(site)
+            removed, freed, released = self._sweep(site)
             for value, name in wanted.items():
-                if name in names:
+                if name in released:
                     graph.rename(value, name)
+            replaced = [(name, new_value(new).name) for name, (_, new) in zip(names, patch.replace, strict=True)]
             growth = added - freed
             if growth > 0 and self.bytes + growth > self.limit:
                 raise Refused(

@@ -155,7 +155,7 @@ def explain(record: Record) -> str:
         if story.became and [n.id for n in story.became] != [story.node.id]:
             lines.append(f"      now part of {', '.join(title(n) for n in story.became)}")
         elif not story.became:
-            lines.append("      nothing of it is left")
+            lines.append(f"      {_last_words(story)}")
         elif not story.steps:
             lines.append("      kept as it is")
         lines += [f"      not done: {m.rule}: {m.reason}{_worth(m)}" for m in story.missed]
@@ -171,6 +171,15 @@ def explain(record: Record) -> str:
         where = f"; reproducer in {q.reproducer}" if q.reproducer else ""
         lines += ["", f"Quarantined: {q.rule} at `{q.label}`: {q.error}{where}"]
     return "\n".join(lines) + "\n"
+
+
+def _last_words(story: Story) -> str:
+    """What is left of a node that no other node carries on: a constant, another value, or nothing."""
+    for step in reversed(story.steps):
+        for old, new in step.replaced:
+            if old in story.node.gives or old == new:
+                return f"`{new}` is a constant now" if old == new else f"`{new}` is read instead"
+    return "nothing of it is left"
 
 
 def sentence(step: Applied) -> str:

@@ -45,7 +45,8 @@ class Applied:
     """One rewrite that was made.
 
     `root` is a node's id, or a value's name for rules on values. `matched` are the ids of all nodes looked at,
-    `removed` of those that went, `made` the new nodes; `replaced` says which value took which one's place.
+    `removed` of those that went, `made` the new nodes; `replaced` pairs each value that went with the one that took
+    its place (which has the same name where it is new).
     """
 
     number: int
@@ -225,7 +226,7 @@ def _source(node: Node) -> str:
     """The module path in PyTorch's metadata: the innermost scope that names a module."""
     scopes = node.metadata.get("pkg.torch.onnx.name_scopes", "")
     names = [s.strip(" '\"") for s in scopes.strip("[]").split(",")]
-    return names[-2] if len(names) > 1 else ""
+    return names[-2] if len(names) > 1 and not names[-2].startswith("_empty") else ""
 
 
 def summarize(graph: Graph, *, digest: bool = False) -> Summary:

@@ -14,7 +14,7 @@ from graphopt.ir.graph import Graph
 from graphopt.ir.types import TensorType
 from graphopt.runtime.interpreter import Interpreter, needed, without_kernel
 
-ORACLE_MACS = 6_000_000_000  # for all inputs of one verification together: about a second on two cores
+ORACLE_MACS = 30_000_000_000  # for all inputs of one verification together: about ten seconds on two cores
 ORACLE_ELEMENTS = 1 << 28  # of one value: 2 GB in float64
 
 GraphSource: TypeAlias = Graph | Callable[[], Graph] | None
