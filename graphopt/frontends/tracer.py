@@ -5,8 +5,10 @@ graph = graphopt.trace(lambda x: ops.relu(x + 1), x=graphopt.f32["N", 3, 224, 22
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,15 +23,19 @@ from graphopt.nn.module import SCOPE, Module, Parameter
 from graphopt.ops.bind import Like, Operand
 from graphopt.ops.infer import infer
 from graphopt.ops.room import Room
+from graphopt.ops.shape import Identity
 
 TRACED_OPSET = 21  # what a traced graph is written in unless `--opset` says otherwise
-_PACKAGE = str(Path(graphopt.__file__).parent)
+_PACKAGE = Path(graphopt.__file__).parent
+_ZOO = _PACKAGE / "frontends" / "zoo"  # its networks are users of the tracer like any other
 
 Outputs: TypeAlias = Operand | Sequence[Operand] | Mapping[str, Operand]
 
 
 class Traced(Operand):
     """A symbolic value: applying an operator to it writes a node."""
+
+    __array_ufunc__ = None  # an array on the left leaves arithmetic to this class instead of doing it by element
 
     def __init__(self, trace: _Trace, value: Value) -> None:
         self._trace = trace
@@ -88,8 +94,8 @@ class _Trace:
         try:
             for result, known in zip(node.results, infer(node), strict=True):
                 result.type, result.elements = known
-        except TypeRuleError as error:
-            shapes = ", ".join(f"{s.name}: {v.type}" for s, v in zip(op.slots, values, strict=False) if v is not None)
+        except (TypeRuleError, ValueError, IndexError, TypeError) as error:
+            shapes = ", ".join(f"{n}: {v.type}" for n, v in zip(_names(op), values, strict=False) if v is not None)
             self.graph.erase(node)
             raise TypeRuleError(f"{_user_line()}: {op.name}({shapes}): {error}") from None
         return tuple(Traced(self, r) for r in node.results)
@@ -107,6 +113,12 @@ class _Trace:
         return Traced(self, self.graph.add_constant(Constant.of(array), f"{scope}.constant" if scope else "constant"))
 
 
+def _names(op: Room) -> Iterator[str]:
+    """The names of the operands, the last one again and again where it stands for any number."""
+    names = [s.name for s in op.slots]
+    return chain(names, repeat(names[-1])) if op.slots and op.slots[-1].variadic else iter(names)
+
+
 def _value(operand: Operand, trace: _Trace) -> Value:
     if not isinstance(operand, Traced) or operand._trace is not trace:
         raise UsageError(f"{_user_line()}: a value of another trace was used")
@@ -116,11 +128,13 @@ def _value(operand: Operand, trace: _Trace) -> Value:
 def _user_line() -> str:
     """File and line of the caller outside this package."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and (
-        frame.f_code.co_filename.startswith(_PACKAGE) and "zoo" not in frame.f_code.co_filename
-    ):
+    while frame.f_back is not None and _is_ours(Path(frame.f_code.co_filename)):
         frame = frame.f_back
     return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+
+
+def _is_ours(file: Path) -> bool:
+    return file.is_relative_to(_PACKAGE) and not file.is_relative_to(_ZOO)
 
 
 def trace(function: Callable[..., Outputs], /, **inputs: TensorType) -> Graph:
@@ -133,37 +147,70 @@ def trace(function: Callable[..., Outputs], /, **inputs: TensorType) -> Graph:
 
     Raises:
         TypeRuleError: an operator does not take its operands; the sentence names it, the shapes and your line.
-        UsageError: no inputs, or something else than traced values came back.
+        UsageError: the inputs are not types or not what the function takes; something else than traced values
+            came back, or an output has the name of another input.
     """
-    if not inputs:
-        raise UsageError('trace needs at least one input, as in x=graphopt.f32["N", 3]')
+    _check_inputs(function, inputs)
     name = type(function).__name__ if isinstance(function, Module) else getattr(function, "__name__", "graph")
     tracing = _Trace(name)
     graph = tracing.graph
     operands = {n: Traced(tracing, graph.add_input(Value(n, kind))) for n, kind in inputs.items()}
     given = function(*operands.values()) if isinstance(function, Module) else function(**operands)
-    for i, (output, operand) in enumerate(_named(given).items()):
-        value = _value(operand, tracing)
-        if value.producer is None or value.is_output:
-            value = _copied(tracing, value)
-        if output not in graph._state.names:
-            graph.rename(value, output)
-        graph.set_output(i, value)
+    for i, (output, operand) in enumerate(_named(given, operands).items()):
+        graph.set_output(i, _output(tracing, output, _value(operand, tracing)))
     return graph.seal()
 
 
-def _copied(tracing: _Trace, value: Value) -> Value:
-    from graphopt.ops.shape import Identity
+def _check_inputs(function: Callable[..., Outputs], inputs: Mapping[str, TensorType]) -> None:
+    if not inputs:
+        raise UsageError('trace needs at least one input, as in x=graphopt.f32["N", 3]')
+    for name, kind in inputs.items():
+        if not isinstance(kind, TensorType):
+            raise UsageError(f'the input {name!r} is given as {kind!r}: give a type, as in {name}=graphopt.f32["N", 3]')
+    try:
+        if isinstance(function, Module):
+            inspect.signature(function).bind(*inputs)
+        else:
+            inspect.signature(function).bind(**inputs)
+    except TypeError as error:
+        raise UsageError(f"the function does not take the inputs {', '.join(inputs)}: {error}") from None
+    except ValueError:  # it has no signature to look at
+        return
 
-    (copy,) = tracing.node(Identity(), [Traced(tracing, value)], 1)
-    return _value(copy, tracing)
+
+def _output(tracing: _Trace, name: str, value: Value) -> Value:
+    """The value to give as the output `name`: an output has one name, so an input or another output is copied."""
+    graph = tracing.graph
+    if value.producer is None and value.is_input and value.name == name and not value.is_output:
+        return value
+    if value.producer is None or value.is_output:
+        (copy,) = tracing.node(Identity(), [Traced(tracing, value)], 1)
+        value = _value(copy, tracing)
+    if value.name == name:
+        return value
+    holder = next((v for v in graph.values() if v.name == name), None)
+    if holder is not None and holder.is_input:
+        raise UsageError(f"the output {name!r} has the name of an input: call it otherwise")
+    if holder is not None:
+        graph.rename(holder, graph.fresh_name(name))
+    graph.rename(value, name)
+    return value
 
 
-def _named(given: Outputs) -> dict[str, Operand]:
+def _named(given: Outputs, inputs: Mapping[str, Operand]) -> Mapping[str, Operand]:
+    """Outputs by name: as named by the function, else `y`, or `y0`, `y1`, ..., with `_` added to an input's name."""
+    if isinstance(given, Mapping) and given:
+        for name, operand in given.items():
+            if not isinstance(operand, Operand):
+                raise UsageError(f"the output {name!r} is not a traced value: it is {type(operand).__name__}")
+        return given
     if isinstance(given, Operand):
-        return {"y": given}
-    if isinstance(given, Mapping):
-        return dict(given)
+        return {_unlike("y", inputs): given}
     if isinstance(given, Sequence) and given and all(isinstance(g, Operand) for g in given):
-        return {f"y{i}": g for i, g in enumerate(given)}
-    raise UsageError(f"a traced function gives traced values, and this one gave {type(given).__name__}")
+        return {_unlike(f"y{i}", inputs): g for i, g in enumerate(given)}
+    what = "an empty " if isinstance(given, Sequence | Mapping) and not given else ""
+    raise UsageError(f"a traced function gives traced values, and this one gave {what}{type(given).__name__}")
+
+
+def _unlike(name: str, taken: Container[str]) -> str:
+    return _unlike(f"{name}_", taken) if name in taken else name
