@@ -222,7 +222,7 @@ def page(results: Sequence[Measured], grown: Comparison | None, chosen: Sequence
             f"Chains of conv-BN-Relu-Add blocks; the second row's ratio is time({GROWTH[1]:,}) / time({GROWTH[0]:,}).",
             bench.markdown(grown),
         ]
-    return "\n\n".join([*parts, f"```sh\n{report.command('compile.py')}\n```"])
+    return report.without_folders("\n\n".join([*parts, f"```sh\n{report.command('compile.py')}\n```"]))
 
 
 def onnxruntime_version() -> str:

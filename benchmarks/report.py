@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+ABSOLUTE = re.compile(r"(?<![\w.…}])(?:[A-Za-z]:)?[/\\](?:[^\s/\\'\"`|]+[/\\])+")
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
@@ -42,6 +43,11 @@ def command(script: str) -> str:
     """How this script was called, folders left out of its arguments."""
     words = [Path(word).name if os.sep in word else word for word in sys.argv[1:]]
     return " ".join(["python", f"benchmarks/{script}", *words])
+
+
+def without_folders(text: str) -> str:
+    """`text` with the folders of absolute paths left out."""
+    return ABSOLUTE.sub("…/", text)
 
 
 def write_section(name: str, text: str, page: Path = PAGE) -> None:

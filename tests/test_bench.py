@@ -1,21 +1,15 @@
-"""Measuring: rounds, pairing, intervals, failures; and the models that are written to be measured on."""
+"""Measuring: rounds, pairing, intervals, failures, tables."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
-import onnx
-import onnxruntime
 import psutil
 import pytest
-from models import RealModel, real_models
 
 from graphopt.errors import GraphoptError, UsageError
 from graphopt.runtime import bench, process
@@ -33,23 +27,6 @@ from graphopt.runtime.bench import (
     paired_ratio,
     rich_table,
 )
-
-DRAWN = "3b7d1f40f02702a64cb30e02da569b8855066eab467e8b6425154f4942243b56"
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-
-
-def script(name: str) -> ModuleType:
-    """A benchmark's file as a module."""
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-raw_export = script("raw_export")
 
 
 def python(code: str, *arguments: str) -> tuple[str, ...]:
@@ -328,60 +305,3 @@ def test_tables() -> None:
     table = rich_table(comparison(), "title", [nodes])
     assert table.row_count == 3
     assert [str(cell) for cell in table.columns[1].cells] == ["500 ms", "2.00 s", "failed: out of [memory]"]
-
-
-# Models to measure on
-
-
-def test_drawn_weights_are_the_same_everywhere() -> None:
-    drawn = raw_export.normal("w", (3, 5), 0.1).tobytes() + raw_export.uniform("v", (7,), 0.5, 1.5).tobytes()
-    assert hashlib.sha256(drawn).hexdigest() == DRAWN
-
-
-def test_drawn_weights_have_the_statistics_asked_for() -> None:
-    normal, uniform = raw_export.normal("w", (100_000,), 0.1), raw_export.uniform("w", (100_000,), 0.5, 1.5)
-    assert abs(normal.mean()) < 1e-3
-    assert normal.std() == pytest.approx(0.1, rel=0.01)
-    assert (uniform.min(), uniform.max()) == (pytest.approx(0.5, abs=1e-3), pytest.approx(1.5, abs=1e-3))
-
-
-@pytest.mark.parametrize("count", [1, 4, 6, 400])
-def test_blocks(count: int) -> None:
-    model = raw_export.blocks(count)
-    assert len(model.graph.node) == count
-    assert model.SerializeToString(deterministic=True) == raw_export.blocks(count).SerializeToString(deterministic=True)
-    onnx.checker.check_model(model, full_check=True)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    x = np.random.default_rng(0).standard_normal((2, 4, 8, 8)).astype(np.float32)
-    (y,) = session.run(None, {"x": x})
-    assert y.shape == x.shape
-    assert np.isfinite(y).all()
-    assert np.abs(y).max() < 10
-
-
-@pytest.mark.parametrize("model", real_models("skeleton", only=["skeleton/resnet50.raw"]))
-def test_the_dialect_is_the_exporters(model: RealModel) -> None:
-    """But for the weights' values, the same bytes as the exporter's own file."""
-    real, made = onnx.load(model.source), raw_export.resnet("resnet50")
-    for graph in (real.graph, made.graph):
-        for weight in graph.initializer:
-            weight.ClearField("raw_data")
-            weight.ClearField("doc_string")
-    assert made.SerializeToString(deterministic=True) == real.SerializeToString(deterministic=True)
-
-
-@pytest.mark.slow
-def test_resnet152(tmp_path: Path) -> None:
-    target = tmp_path / "model.onnx"
-    raw_export.write(raw_export.resnet("resnet152"), target)
-    assert 235e6 < target.stat().st_size < 245e6
-    graph = onnx.load(target).graph
-    assert len(graph.node) == 1300
-    statistics = [onnx.numpy_helper.to_array(w) for w in graph.initializer if "running" in w.name]
-    assert len(statistics) == 2 * 155
-    assert not any(((s == 0) | (s == 1)).all() for s in statistics)
-    session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
-    (y,) = session.run(None, {"x": np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)})
-    assert np.isfinite(y).all()
-    assert 0.1 < y.std() < 100
-    assert list(tmp_path.iterdir()) == [target]
