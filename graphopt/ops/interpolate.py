@@ -12,7 +12,7 @@ from math import floor
 import numpy as np
 
 _HALF = np.float32(0.5)
-_ONE = np.float32(1)
+_ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Sampling:
     size: int
     result: int
     scale: np.float32
-    start: np.float32 = np.float32(0)
-    end: np.float32 = np.float32(1)
+    start: np.float32 = _ZERO
+    end: np.float32 = _ONE
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def nearest(at: np.ndarray, size: int, mode: str) -> np.ndarray:
     else:  # positions below 0 become 0 anyway, so only what happens at n + 0.5 matters
         wide = at.astype(np.float64)
         chosen = np.floor(wide + 0.5) if mode == "round_prefer_ceil" else np.ceil(wide - 0.5)
-    return np.clip(chosen.astype(np.int64), 0, max(size - 1, 0))
+    return np.asarray(np.clip(chosen.astype(np.int64), 0, max(size - 1, 0)))
 
 
 def linear(at: np.ndarray, size: int, dtype: np.dtype) -> Taps:
@@ -87,7 +87,13 @@ def cubic(at: np.ndarray, size: int, dtype: np.dtype, a: float, *, exclude_outsi
     whole = np.floor(at)
     s = (at - whole).astype(dtype)
     k = dtype.type(a)
-    far, near = (lambda d: ((k * d - 5 * k) * d + 8 * k) * d - 4 * k), (lambda d: ((k + 2) * d - (k + 3)) * d * d + 1)
+
+    def near(d: np.ndarray) -> np.ndarray:
+        return np.asarray(((k + 2) * d - (k + 3)) * d * d + 1)
+
+    def far(d: np.ndarray) -> np.ndarray:
+        return np.asarray(((k * d - 5 * k) * d + 8 * k) * d - 4 * k)
+
     weights = np.stack([far(s + 1), near(s), near(1 - s), far(2 - s)])
     indices = whole.astype(np.int64) + np.arange(-1, 3)[:, None]
     if exclude_outside:

@@ -213,10 +213,11 @@ class Resize(Room):
             raise TypeRuleError(f"the sizes {wanted} are not all sizes")
         shape = list(x.shape)
         if self.keep_aspect_ratio_policy != "stretch":
-            have = [shape[axis] for axis in axes]
-            if not all(isinstance(n, int) for n in (*have, *wanted)):
+            have = [n for n in (shape[axis] for axis in axes) if isinstance(n, int)]
+            numbers = [n for n in wanted if isinstance(n, int)]
+            if len(have) != len(axes) or len(numbers) != len(axes):
                 return None
-            wanted, _ = self._in_proportion([n for n in have if isinstance(n, int)], wanted)
+            wanted = [*self._in_proportion(have, numbers)[0]]
         for axis, size in zip(axes, wanted, strict=True):
             shape[axis] = size
         return tuple(shape)
@@ -237,7 +238,7 @@ class Resize(Room):
             known = None if scales is None or scales.constant is None else scales.constant
             if not _is_empty(sizes) or known is None or known.is_absent or not (known.array() == 1).all():
                 return None
-        return 0 if self.infer(*facts).shape == x.shape else None
+        return 0 if self.infer(x, *facts[1:]).shape == x.shape else None
 
     def kernel(
         self,
@@ -300,7 +301,9 @@ class Resize(Room):
             raise TypeRuleError(f"a tensor {list(shape)} without elements cannot be resized to have some")
         plan = [Sampling(n, n, np.float32(1)) for n in shape]
         crop = self.coordinate_transformation_mode == _CROP and roi is not None and roi.size > 0
-        part = roi.astype(np.float32) if crop and roi is not None else np.repeat(np.float32([0, 1]), len(axes))
+        part = (
+            roi.astype(np.float32) if crop and roi is not None else np.repeat(np.array([0, 1], np.float32), len(axes))
+        )
         for i, axis in enumerate(axes):
             start, end = part[i], part[len(axes) + i]
             if ratios[i] == 1 and (start, end) != (0, 1):

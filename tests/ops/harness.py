@@ -68,7 +68,7 @@ def model(
     results: int = 1,
     static: bool = False,
 ) -> onnx.ModelProto:
-    """A model of one node. Only with `static` are the inputs' dims written down."""
+    """A model of one node. Inputs' dims are symbols, but with `static` and for lists of integers, such as shapes."""
     given = {name: array for name, array in inputs.items() if array is not None}
     names = [name if name in given else "" for name in inputs]
     while names and not names[-1]:
@@ -77,7 +77,7 @@ def model(
     node = helper.make_node(op_type, names, made, domain=domain)
     node.attribute.extend(_attribute(key, value) for key, value in attributes.items() if value is not None)
     infos = [
-        helper.make_tensor_value_info(name, _code(a), a.shape if static else [f"{name}_{i}" for i in range(a.ndim)])
+        helper.make_tensor_value_info(name, _code(a), a.shape if static or _is_list(a) else _symbols(name, a.ndim))
         for name, a in given.items()
         if name not in constants
     ]
@@ -90,6 +90,14 @@ def model(
     )
     imports = [helper.make_opsetid("", opset), *([helper.make_opsetid(domain, 1)] if domain else [])]
     return helper.make_model(graph, opset_imports=imports, ir_version=10)
+
+
+def _is_list(array: np.ndarray) -> bool:
+    return array.ndim == 1 and array.dtype.kind in "iu"
+
+
+def _symbols(name: str, rank: int) -> list[str]:
+    return [f"{name}_{i}" for i in range(rank)]
 
 
 def _code(array: np.ndarray) -> int:
