@@ -89,7 +89,8 @@ class _Trace:
         serial = self.counts.get(label, 0)
         self.counts[label] = serial + 1
         name = label if serial == 0 else f"{label}_{serial}"
-        made = [Value(self.graph.fresh_name(name)) for _ in range(results)]
+        hints = [name] if results == 1 else [f"{name}.{i}" for i in range(results)]
+        made = [Value(self.graph.fresh_name(hint)) for hint in hints]
         node = self.graph.append(op, values, made, name=name, origins=(name,))
         try:
             for result, known in zip(node.results, infer(node), strict=True):
