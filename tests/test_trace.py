@@ -231,7 +231,7 @@ def test_unused_inputs_stay() -> None:
 
 def test_results_of_one_node_have_names_of_their_own() -> None:
     graph = traced(lambda x: ops.concat(*ops.split(x, [1, 2], axis=1)[::-1], axis=1), x=X)
-    assert [v.name for v in graph.nodes[0].results] == ["Split.0", "Split.1"]
+    assert [v.name for v in next(iter(graph.nodes)).results] == ["Split.0", "Split.1"]
 
 
 # ---- arithmetic and constants
