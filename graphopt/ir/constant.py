@@ -43,6 +43,8 @@ class Constant:
         "_held",
         "on_used",
         "recipe",
+        "shape",
+        "size",
         "type",
     )
 
@@ -56,6 +58,8 @@ class Constant:
         digest: str | None = None,
     ) -> None:
         self.type = type
+        self.shape = type.static_shape
+        self.size = static_size(self.shape)  # number of elements
         self.recipe = recipe
         self.on_used: Callable[[], None] | None = None  # lets a mapped file's pages go after a large read
         self._array = array
@@ -75,16 +79,6 @@ class Constant:
         array = array.view()
         array.flags.writeable = False
         return Constant(TensorType(dtype_of(array.dtype), array.shape), array=array)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The static shape."""
-        return self.type.static_shape
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return static_size(self.shape)
 
     @property
     def nbytes(self) -> int:

@@ -9,7 +9,6 @@ anonymous: it stands for a dim that nobody named, and two of them are equal only
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -187,7 +186,16 @@ def _divide_by_monomial(a: Expr, b: Expr) -> Dim | None:
 
 def product(dims: Iterable[Dim]) -> Dim:
     """The product of all dims; 1 for none."""
-    return math.prod(dims, start=1)
+    known, symbolic = 1, []
+    for dim in dims:
+        if isinstance(dim, int):
+            known *= dim
+        else:
+            symbolic.append(dim)
+    result: Dim = known
+    for dim in symbolic:
+        result = dim * result
+    return result
 
 
 def substitute(dim: Dim, values: Mapping[str, Dim] | Callable[[str], Dim]) -> Dim:

@@ -246,7 +246,7 @@ class _State:
         self.serial: dict[str, int] = {}
         self.next_id = 0
         self.journal: list[_Undo] | None = None
-        self.touched: dict[Node, None] = {}
+        self.touched: dict[Node | Graph, None] = {}
 
 
 class Graph:
@@ -295,7 +295,12 @@ class Graph:
         while node is not None:
             following = node._next
             yield node
-            node = following if node.graph is not self or node._next is following else node._next
+            if node.graph is self:
+                node = node._next
+                continue
+            node = following
+            while node is not None and node.graph is not self:  # a detached node still knows what came after it
+                node = node._next
 
     @property
     def root(self) -> Graph:
@@ -381,8 +386,12 @@ class Graph:
         state.journal, state.touched, saved_id = [], {}, state.next_id
         try:
             yield
-            for node in state.touched:
-                _check_node(node)
+            for changed in state.touched:
+                _check(changed)
+            for changed in state.touched:
+                if isinstance(changed, Node):
+                    for inner in changed.op.graphs:
+                        inner.seal()
         except BaseException:
             for undo in reversed(state.journal):
                 undo()
@@ -391,12 +400,12 @@ class Graph:
         finally:
             state.journal, state.touched = None, {}
 
-    def _log(self, undo: _Undo, *touched: Node) -> None:
+    def _log(self, undo: _Undo, *touched: Node | Graph) -> None:
         state = self._state
         if state.journal is not None:
             state.journal.append(undo)
-            for node in touched:
-                state.touched[node] = None
+            for changed in touched:
+                state.touched[changed] = None
         elif self._sealed:
             raise GraphError("a sealed graph changes only inside `with graph.transaction():`")
 
@@ -431,6 +440,8 @@ class Graph:
         value.graph = self
         if not value.name:
             value.name = self.fresh_name()
+            if self._state.journal is not None:  # another may have the name when this one comes back
+                self._state.journal.append(partial(setattr, value, "name", ""))
         self._take_name(value.name)
 
     def add_input(self, value: Value) -> Value:
@@ -508,15 +519,35 @@ class Graph:
         return self.insert(Node(op, operands, results, name=name, origins=origins))
 
     def insert(self, node: Node, before: Node | None = None) -> Node:
-        """Attach a detached node (at the end by default); unnamed results get fresh names."""
+        """Attach a detached node (at the end by default); unnamed results get fresh names.
+
+        It may hold subgraphs that another node of this graph holds or held: they are its own from then on.
+        """
         self._must_be_open()
         if node.graph is not None:
             raise GraphError(f"{node!r} is in a graph already")
-        if node.id < 0:
+        if before is not None and before.graph is not self:
+            raise GraphError(f"{before!r} is not in the graph {self.name!r}")
+        numbered = node.id < 0
+        if numbered:
             node.id = self._state.next_id
             self._state.next_id += 1
+        owners = [(inner, inner.owner) for inner in node.op.graphs]
         self._link(node, before)
-        self._log(lambda: void(self._unlink(node)), node)
+        captured = [(value, use) for value, use in captures(node) if use not in value._uses]
+        for value, use in captured:
+            value._add_use(use)
+
+        def undo() -> None:
+            for value, use in captured:
+                value._drop_use(use)
+            self._unlink(node)
+            for inner, owner in owners:
+                inner.owner = owner
+            if numbered:
+                node.id = -1
+
+        self._log(undo, node)
         return node
 
     def _link(self, node: Node, before: Node | None, numbers: Sequence[int] | None = None) -> None:
@@ -576,7 +607,7 @@ class Graph:
             if result._uses:
                 raise GraphError(f"{node!r} cannot go: its result {result!r} is still read")
         following = node._next
-        captured = [(value, use, value._drop_use(use)) for value, use in _captures(node)]
+        captured = [(value, use, value._drop_use(use)) for value, use in captures(node)]
         numbers = self._unlink(node)
 
         def undo() -> None:
@@ -589,10 +620,11 @@ class Graph:
     def set_operand(self, node: Node, index: int, value: Value | None) -> None:
         """Let `node` read `value` as its operand `index`."""
         self._must_be_open()
+        if node.graph is None:
+            raise GraphError(f"{node!r} is not in a graph")
         old = node._operands[index]
         if old is value:
             return
-
         use = Use(node, index)
         number = -1 if old is None else old._drop_use(use)
         node._operands = (*node._operands[:index], value, *node._operands[index + 1 :])
@@ -620,7 +652,7 @@ class Graph:
                 self._outputs.pop()
                 value._drop_use(use)
 
-            self._log(pop)
+            self._log(pop, self)
             return
         old = self._outputs[index]
         number = old._drop_use(use)
@@ -632,7 +664,7 @@ class Graph:
             self._outputs[index] = old
             old._add_use(use, number)
 
-        self._log(undo)
+        self._log(undo, self)
 
     def replace_uses(self, old: Value, new: Value) -> None:
         """Let everything that reads `old` read `new`, graph outputs and subgraphs included."""
@@ -673,11 +705,13 @@ def void(_: object) -> None:
     """Forget a result: an undo gives none."""
 
 
-def _captures(node: Node) -> list[tuple[Value, Use]]:
-    """The uses that a node's subgraphs make of values defined outside of them."""
+def captures(node: Node) -> list[tuple[Value, Use]]:
+    """The uses that the subgraphs which a node owns make of values defined outside of them."""
     found: list[tuple[Value, Use]] = []
     for subgraph in node.op.graphs:
-        inside = set(subgraph.graphs())
+        if subgraph.owner is not node:
+            continue
+        inside = dict.fromkeys(subgraph.graphs())
         for graph in inside:
             reads = [(v, Use(graph, i)) for i, v in enumerate(graph._outputs)]
             reads += [(v, Use(n, i)) for n in graph.nodes for i, v in enumerate(n._operands) if v is not None]
@@ -685,29 +719,51 @@ def _captures(node: Node) -> list[tuple[Value, Use]]:
     return found
 
 
-def _check_node(node: Node) -> None:
-    """Every operand of an attached node is defined before it, here or outside.
+def _check(changed: Node | Graph) -> None:
+    """Everything that an attached node reads, or that is an output, is defined before it, here or outside.
 
     Raises:
-        GraphError: one is not.
+        GraphError: something is not.
     """
-    graph = node.graph
-    if graph is None:
+    graph = changed.graph if isinstance(changed, Node) else changed
+    if graph is None or not _is_attached(graph):
         return
-    for operand in node._operands:
-        if operand is None:
-            continue
-        if operand.graph is None:
-            raise GraphError(f"{node!r} reads {operand!r}, which is not in the graph")
-        at: Node | None = node
-        scope: Graph | None = graph
-        while scope is not None and scope is not operand.graph:
-            at, scope = scope.owner, scope.outer
-        if scope is None:
-            raise GraphError(f"{node!r} reads {operand!r}, which is not visible there")
-        producer = operand.producer
-        if producer is not None and at is not None and not producer.precedes(at):
-            raise GraphError(f"{node!r} reads {operand!r} before it is defined")
+    if isinstance(changed, Graph):
+        for value in changed._outputs:
+            _check_read(value, changed, None, graph)
+        return
+    for operand in changed._operands:
+        if operand is not None:
+            _check_read(operand, changed, changed, graph)
+    for value, use in captures(changed):
+        _check_read(value, use.user, changed, graph)
+
+
+def _is_attached(graph: Graph) -> bool:
+    """Whether the nodes that hold `graph` are still in place.
+
+    Raises:
+        GraphError: no node ever held it, so what it reads would count as read for ever.
+    """
+    while graph.outer is not None:
+        if graph.owner is None:
+            raise GraphError(f"the subgraph {graph.name!r} was built, and no node holds it")
+        if graph.owner.graph is None:
+            return False
+        graph = graph.outer
+    return True
+
+
+def _check_read(value: Value, reader: Node | Graph, at: Node | None, scope: Graph | None) -> None:
+    """`value` is visible in `scope`, and defined before the node `at` (None: the end of `scope`)."""
+    if value.graph is None:
+        raise GraphError(f"{reader!r} reads {value!r}, which is not in the graph")
+    while scope is not None and scope is not value.graph:
+        at, scope = scope.owner, scope.outer
+    if scope is None:
+        raise GraphError(f"{reader!r} reads {value!r}, which is not visible there")
+    if value.producer is not None and at is not None and not value.producer.precedes(at):
+        raise GraphError(f"{reader!r} reads {value!r} before it is defined")
 
 
 def copy_nodes(source: Iterable[Node], target: Graph, mapping: dict[Value, Value]) -> None:
@@ -746,7 +802,8 @@ def copy_graph(source: Graph, outer: Graph | None = None, mapping: dict[Value, V
 
 
 def _copy_value(value: Value, mapping: dict[Value, Value]) -> Value:
-    copy = Value(value.name, value.type, value.constant)
+    copy = Value(value.name, constant=value.constant)
+    copy.type = value.type  # which may be None although there is data
     copy.elements, copy.doc, copy.metadata = value.elements, value.doc, value.metadata
     mapping[value] = copy
     return copy

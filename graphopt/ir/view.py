@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from graphopt.ir.graph import Graph, Node
+from graphopt.ir.graph import Graph, Node, captures
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -44,14 +44,21 @@ def generations(graph: Graph) -> Iterator[list[Node]]:
 
 
 def dominators(graph: Graph) -> dict[Node, Node | None]:
-    """The immediate dominator of each node reachable from the graph's inputs; None for the graph itself."""
+    """The immediate dominator of each node, the last that all paths to it pass; None where there is no such node.
+
+    Paths begin wherever something comes in: at nodes that read an input of the graph or a value from outside of it,
+    and at those that read no other node. Constants do not count.
+    """
     import networkx as nx
 
     view: nx.DiGraph[object] = nx.DiGraph()
     source = object()
+    view.add_node(source)
     view.add_edges_from(to_networkx(graph).edges)
     for node in graph.nodes:
-        if not any(o is not None and o.producer is not None for o in node.operands):
+        reads = [o for o in node.operands if o is not None] + [value for value, _ in captures(node)]
+        enters = any(v.graph is not graph or v.is_input for v in reads if not v.is_constant)
+        if enters or node not in view or not view.pred[node]:
             view.add_edge(source, node)
     found = nx.immediate_dominators(view, source)
     return {n: (d if isinstance(d, Node) else None) for n, d in found.items() if isinstance(n, Node)}
