@@ -72,8 +72,10 @@ def value_bytes(value: Value | None, bound: Mapping[str, int]) -> int:
 def macs(node: Node) -> Dim:
     """Multiply-accumulates of one node by its room; 0 for opaque operators and unknown shapes."""
     op = node.op
+    if not isinstance(op, Room) or type(op).macs is Room.macs:
+        return 0
     types = tuple(r.type for r in node.results if isinstance(r.type, TensorType))
-    if not isinstance(op, Room) or not types:
+    if not types:
         return 0
     try:
         return op.macs(facts(node), types)

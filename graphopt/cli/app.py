@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 from typing import NoReturn
@@ -64,6 +65,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line; every error is one sentence on standard error."""
+    gc.disable()  # a graph is one large cycle that lives to the end of the process: looking for garbage only costs
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,7 +78,6 @@ def command(
     from graphopt.onnx_format.atomic import check_writable
 
     started = time.perf_counter()
-    gc.disable()  # a graph is one large cycle that lives to the end of the process: looking for garbage only costs
     check_writable(output)
     if record is not None:
         check_writable(record)

@@ -6,7 +6,8 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -125,17 +126,36 @@ def _unwritable(path: Path, error: OSError) -> GraphoptError:
 
 
 def _stream(descriptor: int, chunks: Iterable[bytes | memoryview], path: Path) -> int:
-    """Write all chunks: short ones joined into blocks, long ones without a copy; how many bytes there were."""
-    size = 0
-    joined = bytearray()
+    """Write all chunks: short ones joined into blocks, long ones without a copy; how many bytes there were.
 
-    def put(view: memoryview) -> None:
+    One block is written in a thread of its own while the next chunk is made.
+    """
+    writing: Future[None] | None = None
+
+    def write(view: memoryview) -> None:
         try:
             while view.nbytes:
                 view = view[os.write(descriptor, view[:BLOCK]) :]
         except OSError as error:
             raise _unwritable(path, error) from None
 
+    def put(view: memoryview) -> None:
+        nonlocal writing
+        if writing is not None:
+            writing.result()
+        writing = pool.submit(write, view)
+
+    with ThreadPoolExecutor(1) as pool:
+        size = _blocks(chunks, put)
+        if writing is not None:
+            writing.result()
+    return size
+
+
+def _blocks(chunks: Iterable[bytes | memoryview], put: Callable[[memoryview], None]) -> int:
+    """Hand on all bytes in blocks worth writing; how many bytes there were."""
+    size = 0
+    joined = bytearray()
     for chunk in chunks:
         length = memoryview(chunk).nbytes
         size += length
