@@ -80,14 +80,14 @@ class Measured:
         return (
             Column("nodes", lambda row: f"{of(row).nodes:,}"),
             Column("BNs", lambda row: str(of(row).batch_norms)),
-            Column("file", lambda row: f"{of(row).bytes / 1e6:,.1f} MB"),
+            Column("file", lambda row: size(of(row).bytes)),
             Column("loads", lambda row: "yes" if of(row).loads else "no"),
         )
 
     def title(self) -> str:
         """The model and its size, in words."""
         known = self.input
-        return f"{self.model}: {known.nodes:,} nodes, {known.batch_norms} BNs, {known.bytes / 1e6:,.1f} MB"
+        return f"{self.model}: {known.nodes:,} nodes, {known.batch_norms} BNs, {size(known.bytes)}"
 
 
 def facts(path: Path, folder: Path | None = None) -> Facts:
@@ -99,6 +99,11 @@ def facts(path: Path, folder: Path | None = None) -> Facts:
     files = folder.iterdir() if folder else [path]
     size = sum(file.stat().st_size for file in files)
     return Facts(len(kinds), kinds.count("BatchNormalization"), size, loads(path))
+
+
+def size(count: int) -> str:
+    """Bytes in words."""
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
 def nodes(graph: GraphProto) -> Iterator[NodeProto]:
@@ -131,7 +136,8 @@ def graphopt_on(model: Path, name: str = BASE) -> Contender:
     )
     # The child must find the package that this process found, wherever it runs.
     paths = [str(Path(graphopt.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
-    return Contender(name, command, {"PYTHONPATH": os.pathsep.join(filter(None, paths))}, graphopt.__version__)
+    version = graphopt.__version__ if name == BASE else ""
+    return Contender(name, command, {"PYTHONPATH": os.pathsep.join(filter(None, paths))}, version)
 
 
 def peer_on(peer: peers.Peer, model: Path) -> Contender:

@@ -283,7 +283,7 @@ def columns(comparison: Comparison) -> tuple[Column, ...]:
         times.append(Column("to exit", lambda row: _seconds(row.exit_seconds)))
     return (
         *times,
-        Column(f"time ÷ {comparison.base}'s", lambda row: str(row.ratio) if row.ratio else "–"),
+        Column(f"time ÷ {comparison.base}", lambda row: str(row.ratio) if row.ratio else "–"),
         Column("peak memory", lambda row: f"{row.peak_bytes / 1e6:,.0f} MB" if row.peak_bytes is not None else "–"),
     )
 
