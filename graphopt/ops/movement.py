@@ -40,7 +40,7 @@ from graphopt.ops.room import (
     operator,
     unknown_dim,
 )
-from graphopt.ops.slicing import cut, length
+from graphopt.ops.slicing import cut, is_open, length
 
 __all__ = ["concat", "gather", "slice_", "split", "transpose"]
 
@@ -268,6 +268,8 @@ class Slice(Room):
         numbers = [None if f is None else f.integers for f in facts[1:]]
         if any(n is None and f is not None for n, f in zip(numbers, facts[1:], strict=True)):
             return None
+        if len(numbers) > 3 and any(is_open(e, s) for e, s in zip(numbers[1] or (), numbers[3] or (), strict=False)):
+            return None
         return self.kernel(x.elements, *(None if n is None else np.asarray(n, object) for n in numbers))  # type: ignore[arg-type]
 
     def forwards(self, *facts: Fact | None) -> int | None:
@@ -288,6 +290,8 @@ class Slice(Room):
         chosen = range(len(starts)) if axes is None else [int(a) % x.ndim for a in axes.ravel()]
         strides = [1] * len(starts) if steps is None else [int(s) for s in steps.ravel()]
         for axis, begin, end, step in zip(chosen, starts.ravel(), ends.ravel(), strides, strict=True):
+            if is_open(int(end), step):
+                raise NoKernelError(f"what a slice to {end} by {step} takes differs between runtimes")
             index[axis] = cut(x.shape[axis], int(begin), int(end), step)
         return x[tuple(index)]
 

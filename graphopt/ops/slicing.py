@@ -9,6 +9,11 @@ from graphopt.ops.room import unknown_dim
 FAR = 2**31 - 1  # from here on an index means the end of any axis: exporters write INT_MAX
 
 
+def is_open(end: Dim, step: Dim) -> bool:
+    """Whether runtimes differ on a slice: backwards to INT_MAX is nothing by ONNX, and all in ONNX Runtime."""
+    return isinstance(step, int) and step < 0 and end in (2**31 - 1, 2**63 - 1)
+
+
 def cut(size: int, begin: int, end: int, step: int) -> slice:
     """Python's slice for ONNX's begin, end and step on an axis of `size`.
 
@@ -28,7 +33,9 @@ def cut(size: int, begin: int, end: int, step: int) -> slice:
 
 
 def length(size: Dim, begin: Dim, end: Dim, step: int) -> Dim:
-    """How many elements a slice takes; unknown where that depends on which of two symbols is larger."""
+    """How many elements a slice takes; unknown where symbols, or runtimes, decide."""
+    if is_open(end, step):
+        return unknown_dim()
     if isinstance(size, int) and isinstance(begin, int) and isinstance(end, int):
         return len(range(size)[cut(size, begin, end, step)])
     if step < 0:
