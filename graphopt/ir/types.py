@@ -229,7 +229,7 @@ def meet_dim(a: Dim, b: Dim) -> Dim:
         raise GraphError(f"dim {a} is not {b}")
     if isinstance(a, int) or isinstance(b, int):
         return a if isinstance(a, int) else b
-    return b if is_anonymous(a) else a
+    return b if is_anonymous(a) and not is_anonymous(b) else a
 
 
 def meet(a: Type | None, b: Type | None) -> Type | None:
@@ -266,12 +266,21 @@ def is_refinement(new: Type | None, old: Type | None) -> bool:
             return False
         if old.shape is None:
             return True
-        return (
-            new.shape is not None
-            and len(new.shape) == len(old.shape)
-            and all(
-                n == o or is_anonymous(o) or (not isinstance(o, int) and isinstance(n, int))
-                for n, o in zip(new.shape, old.shape, strict=True)
-            )
-        )
+        return new.shape is not None and _refines(new.shape, old.shape)
+    for cls in (SequenceType, OptionalType):
+        if isinstance(new, cls) and isinstance(old, cls):
+            return is_refinement(new.element, old.element)
     return new == old
+
+
+def _refines(new: Shape, old: Shape) -> bool:
+    if len(new) != len(old):
+        return False
+    numbers: dict[Dim, int] = {}  # one dim is not two numbers
+    for n, o in zip(new, old, strict=True):
+        if isinstance(n, int) and not isinstance(o, int):
+            if numbers.setdefault(o, n) != n:
+                return False
+        elif n != o and not is_anonymous(o):
+            return False
+    return True
