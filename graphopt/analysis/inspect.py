@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import cast
 
 from graphopt.analysis.cost import binding, cost, number, total, value_bytes
+from graphopt.analysis.liveness import peak_bytes
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.operator import Opaque
 from graphopt.ir.types import TensorType
@@ -54,6 +55,7 @@ class Inspection:
     bytes_moved: int
     activations: int
     activation_bytes: int
+    peak_activation_bytes: int
     bound: str
     layers: tuple[Layer, ...]
     odd: tuple[str, ...]
@@ -93,6 +95,7 @@ def inspect(graph: Graph) -> Inspection:
         bytes_moved=whole.bytes,
         activations=sum(_elements(v, bound) for v in held),
         activation_bytes=sum(value_bytes(v, bound) for v in held),
+        peak_activation_bytes=peak_bytes(graph, bound)[0],
         bound=said,
         layers=tuple(_layer(n, bound, buffers, floats) for n in graph.walk() if _is_layer(n)),
         odd=graph.info.notes,

@@ -11,7 +11,7 @@ import click
 
 from graphopt.cli import options
 from graphopt.cli.show import Step, emit, emit_json, grid, progress
-from graphopt.errors import UsageError, VerificationError
+from graphopt.errors import GraphoptError, UsageError, VerificationError
 
 if TYPE_CHECKING:
     from graphopt.ir.graph import Graph
@@ -104,7 +104,7 @@ def command(
         outcome = _Outcome(model, graph, result, output, record)
         broken = _broken_expectations(result, expect)
         if broken:
-            outcome.fail(f"{model}: {broken}")
+            outcome.fail(f"{model}: {broken}{outcome.keep_refused()}")
         verification = outcome.write(opset, verify, shapes, step)
     seconds = time.perf_counter() - started
     if record is not None:
@@ -156,22 +156,21 @@ class _Outcome:
             verification = verify_result(self.model, self.graph, staged, self.result, shapes=shapes)
             found.append(verification)
             if not verification.equal:
-                self.fail(f"{self.model}: {verification.sentence}{self._reproducer(staged)}")
+                self.fail(f"{self.model}: {verification.sentence}{self.keep_refused()}")
 
         self.written = save(self.result.graph, self.output, opset=opset, approve=approve)
         return found[0]
 
-    def _reproducer(self, staged: Path) -> str:
-        """Keep the refused result beside the record or in the user's cache, and say where."""
-        import shutil
+    def keep_refused(self) -> str:
+        """Write the refused result beside the record or into the user's cache, and say where."""
+        from graphopt.onnx_format.writer import save
 
         folder = (_reproducers(self.record) or Path.cwd()) / f"refused-{self.output.stem}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for file in staged.parent.iterdir():
-                shutil.copy2(file, folder / file.name)
+            save(self.result.graph, folder / "result.onnx")
             (folder / "record.json").write_text(self.result.record.dumps(), encoding="utf-8")
-        except OSError:
+        except (OSError, GraphoptError):
             return ""
         return f"; the refused result and its record are in {folder}"
 

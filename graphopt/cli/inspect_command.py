@@ -44,6 +44,7 @@ def command(model: str, layers: bool, as_json: bool) -> None:
         "constants": f"{count(found.constant_bytes)}B",
         "multiply-accumulates": f"{count(found.macs)} ({found.bound})",
         "activations": f"{count(found.activations)}, {count(found.activation_bytes)}B",
+        "alive at once": f"{count(found.peak_activation_bytes)}B at most",
     }
     emit(pairs(model, rows))
     emit(grid("", ("operator", "nodes"), [(k, str(v)) for k, v in found.operators.items()], right=(1,)))

@@ -13,9 +13,11 @@ before:
 after:
     (%x: f32[N, 2, 8, 8]) -> (%y) {
       %w: f32[4, 2, 3, 3]
-      %b: f32[4]
-      %y: f32[N, 4, 6, 6] = Conv(%x, %w, %b)
+      %w.bias: f32[4]
+      %y: f32[N, 4, 6, 6] = Conv(%x, %w, %w.bias)
     }
+
+The formula, for every output channel:
 
     (W*x + b)·scale + shift = (W·scale)*x + (b·scale + shift)
 

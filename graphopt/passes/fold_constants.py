@@ -2,19 +2,22 @@
 
 before:
     (%x: f32[N, 3, 8, 8]) -> (%y) {
-      %s: i64[4] = Shape(%x)
-      %one: i64[1] = dense[1]
-      %c: i64[1] = Gather(%s, %one)
-      %b: f32[3] = splat 0.5
-      %e: f32[3] = Expand(%b, %c)
-      %w: f32[3, 1, 1] = dense[1.0, 2.0, 3.0]
-      %f: f32[3] = Flatten(%w) {axis=0}
-      %y: f32[N, 3, 8, 8] = Mul(%x, %w)
+      %w: f32[4, 3, 3, 3] = random 1
+      %zero: f32[] = dense 0.0
+      %s: i64[1] = Shape(%w) {end=1}
+      %b: f32[4] = Expand(%zero, %s)
+      %c: f32[N, 4, 6, 6] = Conv(%x, %w, %b)
+      %two: f32[] = dense 2.0
+      %half: f32[] = Reciprocal(%two)
+      %y: f32[N, 4, 6, 6] = Mul(%c, %half)
     }
 after:
     (%x: f32[N, 3, 8, 8]) -> (%y) {
-      %w: f32[3, 1, 1] = dense[1.0, 2.0, 3.0]
-      %y: f32[N, 3, 8, 8] = Mul(%x, %w)
+      %w: f32[4, 3, 3, 3] = random 1
+      %b: f32[4] = splat 0.0
+      %half: f32[] = dense 0.5
+      %c: f32[N, 4, 6, 6] = Conv(%x, %w, %b)
+      %y: f32[N, 4, 6, 6] = Mul(%c, %half)
     }
 
 1. Contents of a small integer tensor that follow from shapes, with symbols: the channel count of `f32[N, 3, H, W]`

@@ -2,7 +2,7 @@
 
 before:
     (%x: f32[1, 4], %w: f32[4] = dense[1.0, 2.0, 3.0, 4.0]) -> (%y) {
-      %k: f32[4] = Constant() {value=f32[4] dense[1.0, 1.0, 1.0, 1.0]}
+      %k: f32[4] = Constant() {value=f32[4] splat 2.0}
       %a: f32[1, 4] = Identity(%x)
       %b: f32[1, 4] = Add(%a, %w)
       %y: f32[1, 4] = Mul(%b, %k)
@@ -10,7 +10,7 @@ before:
 after:
     (%x: f32[1, 4]) -> (%y) {
       %w: f32[4] = dense[1.0, 2.0, 3.0, 4.0]
-      %k: f32[4] = splat 1.0
+      %k: f32[4] = splat 2.0
       %b: f32[1, 4] = Add(%x, %w)
       %y: f32[1, 4] = Mul(%b, %k)
     }
