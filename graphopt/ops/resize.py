@@ -238,7 +238,10 @@ class Resize(Room):
             known = None if scales is None or scales.constant is None else scales.constant
             if not _is_empty(sizes) or known is None or known.is_absent or not (known.array() == 1).all():
                 return None
-        return 0 if self.infer(x, *facts[1:]).shape == x.shape else None
+        try:
+            return 0 if self.infer(x, *facts[1:]).shape == x.shape else None
+        except TypeRuleError:
+            return None
 
     def kernel(
         self,
