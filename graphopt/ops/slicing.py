@@ -44,10 +44,10 @@ def length(size: Dim, begin: Dim, end: Dim, step: int) -> Dim:
     last = _place(size, end)
     if last is None:
         return unknown_dim()
-    if isinstance(begin, int) and 0 <= begin < step and is_nonnegative(last):
+    if isinstance(begin, int) and 0 <= begin < step and _is_length(last, size):
         return _rounded_up(last - begin, step)  # 0 where the axis ends before `begin`, by rounding
     first = _place(size, begin)
-    if first is None or not is_nonnegative(last - first):
+    if first is None or not _is_length(last - first, size):
         return unknown_dim()
     return _rounded_up(last - first, step)
 
@@ -61,7 +61,12 @@ def _place(size: Dim, at: Dim) -> Dim | None:
     if isinstance(at, int) and abs(at) >= FAR:
         return size if at > 0 else 0
     place = size + at if isinstance(at, int) and at < 0 else at
-    return place if is_nonnegative(place) and is_nonnegative(size - place) else None
+    return place if _is_length(place, size) and is_nonnegative(size - place) else None
+
+
+def _is_length(dim: Dim, size: Dim) -> bool:
+    """Whether a dim is certainly not negative, as the size of an axis is by nature."""
+    return dim == size or is_nonnegative(dim)
 
 
 def _rounded_up(span: Dim, step: int) -> Dim:

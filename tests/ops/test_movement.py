@@ -236,6 +236,9 @@ def test_slice_down():
     [
         (N, 0, FARTHEST, 1, N),
         (N, 0, N, 1, N),
+        (N - 1, 0, FAR, 1, N - 1),
+        (N - 1, -FAR, N - 1, 1, N - 1),
+        (N - 1, 1, FAR, 2, (N - 1) // 2),
         (N, -FAR, FAR, 1, N),
         (N, 0, FAR, 2, (N + 1) // 2),
         (N, 1, FAR, 2, N // 2),
