@@ -194,6 +194,8 @@ def some(key: type | Trait, *operands: Pattern, name: str = "", anywhere: Patter
 
 def find(pattern: Applied, root: Node) -> Match | None:
     """The first way in which `pattern` matches with `root` as its last node."""
+    if not pattern.accepts(type(root.op)):
+        return None
     if pattern.is_bare:
         return Match().with_node(pattern.name, root) if pattern.name else Match(order=(root,))
     return next(pattern.matches_node(root, Match()), None)
