@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 from hypothesis import strategies as st
@@ -34,6 +35,9 @@ ACTIVATIONS: dict[str, Callable[..., object]] = {
 }
 
 
+Step: TypeAlias = "Callable[[Growth, Traced], Callable[[], object] | None]"
+
+
 def extents(x: Traced) -> tuple[int, ...]:
     """The shape at batch 2 and extent 7; () where a dim has no name to give a number to."""
     if any(is_anonymous(d) or any(is_anonymous(s) for s in symbols(d)) for d in x.type.shape or ()):
@@ -51,6 +55,7 @@ class Growth:
     values: list[Traced] = field(default_factory=list)
     pool: dict[tuple[object, ...], list[Traced]] = field(default_factory=dict)
     done: list[Callable[[], list[Traced]]] = field(default_factory=list)
+    next: list[Step] = field(default_factory=list)  # what is to follow in a block
 
     def constant(self, kind: str, *shape: int) -> Traced:
         """A weight (`w`), a vector (`v`) or a positive vector (`p`): new, or one that is in use already."""
@@ -68,15 +73,15 @@ class Growth:
         known.append(made)
         return made
 
-    def pick(self, rank: int | None = None) -> Traced | None:
-        """A value of that rank, late ones sooner."""
-        fit = [v for v in self.values if extents(v) and (rank is None or len(extents(v)) == rank)]
+    def pick(self) -> Traced | None:
+        """A value, most often one that nobody reads yet; in the middle of a block the one just made."""
+        fit = [v for v in self.values if extents(v)]
         if not fit:
             return None
-        return fit[-1] if self.draw(st.booleans()) else self.draw(st.sampled_from(fit))
-
-    def channels(self, x: Traced) -> int:
-        return extents(x)[1]
+        if self.next or self.draw(st.integers(0, 2)) == 0:
+            return fit[-1]
+        unread = [v for v in fit if not v.value.is_read] if self.draw(st.integers(0, 3)) else fit
+        return self.draw(st.sampled_from(unread or fit))
 
 
 def _conv(g: Growth, x: Traced) -> Callable[[], object]:
@@ -227,7 +232,19 @@ def _nothing(g: Growth, x: Traced) -> Callable[[], object]:
     )
 
 
-STEPS: dict[int | None, list[Callable[[Growth, Traced], Callable[[], object] | None]]] = {
+LINEAR: tuple[Step, ...] = (_conv, _conv_same, _conv_transpose, _linear)
+BLOCKS: list[list[Step]] = [
+    [],
+    [_norm],
+    [_norm, _activation],
+    [_arithmetic],
+    [_arithmetic, _norm, _arithmetic],
+    [_activation],
+    [_residual, _activation],
+    [_norm, _residual, _activation],
+    [_norm, _norm, _nothing, _norm],
+]
+STEPS: dict[int | None, list[Step]] = {
     4: [_conv, _conv, _conv, _norm, _norm, _conv_same, _conv_transpose, _pool, _transpose, _pad, _slice, _flat],
     2: [_linear, _linear, _norm],
     None: [_activation, _activation, _arithmetic, _arithmetic, _residual, _residual, _concat, _split, _nothing],
@@ -236,19 +253,23 @@ STEPS: dict[int | None, list[Callable[[Growth, Traced], Callable[[], object] | N
 
 def _step(g: Growth) -> None:
     """One more step, or an earlier one again."""
-    if g.done and g.draw(st.integers(0, 6)) == 0:
+    if not g.next and g.done and g.draw(st.integers(0, 6)) == 0:
         g.values += g.draw(st.sampled_from(g.done))()
         return
     x = g.pick()
     if x is None:
+        g.next = []
         return
     rank = len(extents(x))
     options = STEPS.get(rank, []) + [s for s in STEPS[None] if rank in (2, 4)]
     if not options or int(np.prod(extents(x))) > 4000:
         return
-    apply = g.draw(st.sampled_from(options))(g, x)
+    step = g.next.pop(0) if g.next else g.draw(st.sampled_from(options))
+    apply = step(g, x)
     if apply is None:
         return
+    if step in LINEAR and not g.next:
+        g.next = g.draw(st.sampled_from(BLOCKS))[:]
 
     def run() -> list[Traced]:
         made = apply()
@@ -273,8 +294,10 @@ def networks(draw: st.DrawFn, steps: int = 16) -> Graph:
         g = Growth(draw, np.random.default_rng(seed), given["x"], list(given.values()))
         for _ in range(draw(st.sampled_from(sorted({2, steps // 2, steps})))):
             _step(g)
-        # The last value always, so that most of what was grown is alive; others, inputs and repetitions too.
-        ends = [g.values[-1], *draw(st.lists(st.sampled_from(g.values), max_size=3))]
+        # Most ends of branches, so that much of what was grown is alive; some stay dead. Others, inputs and
+        # repetitions too.
+        ends = [v for v in g.values if not v.value.is_read][-draw(st.integers(1, 5)) :] or g.values[-1:]
+        ends += draw(st.lists(st.sampled_from(g.values), max_size=draw(st.sampled_from([0, 0, 2]))))
         return {f"out{i}": value for i, value in enumerate(ends)}
 
     return graphopt.trace(network, **inputs)
