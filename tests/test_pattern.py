@@ -83,10 +83,8 @@ def test_anywhere_takes_any_operand() -> None:
 
 
 def test_a_row_of_an_identity_table() -> None:
-    table = Pass(
-        "table", (identity("relu_relu", pattern(ops.relu(some(Relu, x, name="inner"))), "x"),), "wrong on purpose"
-    )
     right = Pass("table", (identity("double_negation", pattern(ops.neg(ops.neg(x))), "x"),), "right")
+    wrong = Pass("table", (identity("relu_relu", pattern(ops.relu(some(Relu, x))), "x"),), "wrong on purpose")
     text = "(%a: f32[2]) -> (%y) {\n %r = Neg(%a)\n %s = Neg(%r)\n %y = Sigmoid(%s)\n}"
     graph = copy_graph(graphopt.parse(text)).seal()
     engine = Engine(graph, Settings(check="every"))
