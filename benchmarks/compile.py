@@ -209,11 +209,12 @@ def growth(rounds: int, console: Console) -> Comparison:
         )
 
 
-def page(results: Sequence[Measured], grown: Comparison | None, chosen: Sequence[peers.Peer]) -> str:
+def page(results: Sequence[Measured], grown: Comparison | None, chosen: Sequence[peers.Peer], warning: str = "") -> str:
     """The section of docs/benchmarks.md."""
     parts = [
         "## Compiling: time, memory, and what comes out",
-        f"Machine: {report.machine()}. ONNX Runtime for `loads`: {onnxruntime_version()}.",
+        f"Machine: {report.machine()}. ONNX Runtime for `loads`: {onnxruntime_version()}."
+        + (f" Note: {warning}." if warning else ""),
         "Times end when the output file is complete; `to exit` is the whole process. Peak memory is the largest "
         "resident set. Nodes are counted with functions inlined and those of subgraphs, Constants not; `BNs` are the "
         "BatchNormalizations among them; `loads` says whether ONNX Runtime makes a session of the output.",
@@ -225,7 +226,7 @@ def page(results: Sequence[Measured], grown: Comparison | None, chosen: Sequence
     if grown:
         parts += [
             "### Growth",
-            f"Chains of conv-BN-Relu-Add blocks; the second row's ratio is time({GROWTH[1]:,}) / time({GROWTH[0]:,}).",
+            f"Chains of conv-BN-Relu-Add blocks; the last row's ratio is time({GROWTH[1]:,}) / time({GROWTH[0]:,}).",
             bench.markdown(grown),
         ]
     return report.without_folders("\n\n".join([*parts, f"```sh\n{report.command('compile.py')}\n```"]))
@@ -250,6 +251,9 @@ def main() -> None:
     args = parser.parse_args()
     console = Console()
     chosen = [peer for peer in peers.PEERS if peer.name in args.peers.split(",")]
+    warning = report.busy()
+    if warning:
+        console.print(f"note: {warning}", style="yellow")
     results = []
     for name, model in expand(args.models).items():
         results.append(measure(name, model, chosen, args.rounds, console))
@@ -258,12 +262,12 @@ def main() -> None:
     if grown:
         console.print(bench.rich_table(grown, "growth"))
     if args.json:
-        data = {"machine": report.machine(), "models": [result.to_json() for result in results]}
+        data = {"machine": report.machine(), "note": warning, "models": [result.to_json() for result in results]}
         args.json.write_text(
             json.dumps(data | ({"growth": grown.to_json()} if grown else {}), indent=1), encoding="utf-8"
         )
     if args.write_docs:
-        report.write_section("compile", page(results, grown, chosen))
+        report.write_section("compile", page(results, grown, chosen, warning))
 
 
 if __name__ == "__main__":

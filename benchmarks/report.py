@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import psutil
 
 ABSOLUTE = re.compile(r"(?<![\w.…}])(?:[A-Za-z]:)?[/\\](?:[^\s/\\'\"`|]+[/\\])+")
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+BUSY = 0.5  # of the cores, before anything is measured
 HEAD = """# Benchmarks
 
 This page is written by the scripts in `benchmarks/`; each section ends with the command that writes it again. Every
@@ -29,6 +31,14 @@ def machine() -> str:
     return f"{processor()}, {cores} cores, {memory:.0f} GiB memory, {system}"
 
 
+def busy() -> str:
+    """A warning when other programs use the machine, '' when they do not or the system does not tell."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load < BUSY * (os.cpu_count() or 1):
+        return ""
+    return f"other programs keep {load:.1f} of {os.cpu_count()} cores busy: times will be too long, ratios uncertain"
+
+
 def processor() -> str:
     """The processor's name, as well as the system knows it."""
     information = Path("/proc/cpuinfo")
@@ -42,7 +52,7 @@ def processor() -> str:
 def command(script: str) -> str:
     """How this script was called, folders left out of its arguments."""
     words = [Path(word).name if os.sep in word else word for word in sys.argv[1:]]
-    return " ".join(["python", f"benchmarks/{script}", *words])
+    return shlex.join(["python", f"benchmarks/{script}", *words])
 
 
 def without_folders(text: str) -> str:

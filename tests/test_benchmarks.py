@@ -215,3 +215,11 @@ def test_a_section_replaces_itself_alone(tmp_path: Path) -> None:
     assert text.split("<!--", 1)[1] == (
         " one: begin -->\nnew\nlines\n<!-- one: end -->\n\n<!-- two: begin -->\n2\n<!-- two: end -->\n"
     )
+
+
+def test_a_busy_machine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(report.os, "getloadavg", lambda: (1.9, 9.0, 9.0), raising=False)
+    assert report.busy() == ""
+    monkeypatch.setattr(report.os, "getloadavg", lambda: (2.1, 0.0, 0.0), raising=False)
+    assert "2.1 of 4 cores" in report.busy()
