@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -34,6 +34,23 @@ _DTYPES: Mapping[str, DType] = {
 }
 
 
+# What ONNX Runtime's basic level does beyond computing constants and removing what does nothing.
+_FUSIONS = (
+    "ConvAddFusion",
+    "ConvBNFusion",
+    "ConvMulFusion",
+    "DivMulFusion",
+    "GeluFusionL1",
+    "LayerNormFusionL1",
+    "MatMulAddFusion",
+    "MatMulBNFusion",
+    "MatMulScaleFusion",
+    "PadFusion",
+    "ReluClipFusion",
+    "ReshapeFusion",
+)
+
+
 class OnnxRuntimeSession(BaseSession):
     """An ONNX model in ONNX Runtime's CPU provider."""
 
@@ -41,7 +58,7 @@ class OnnxRuntimeSession(BaseSession):
         self,
         model: str | Path | bytes,
         *,
-        optimize: bool = True,
+        optimize: bool | Literal["fold"] = True,
         threads: int | None = None,
         folder: Path | None = None,
         name: str = "",
@@ -50,7 +67,8 @@ class OnnxRuntimeSession(BaseSession):
 
         Args:
             model: a file, which may have external data beside it, or the file's bytes.
-            optimize: all of ONNX Runtime's own optimizers, or none.
+            optimize: all of ONNX Runtime's own optimizers, or none; `fold` only computes constants and removes what
+                does nothing.
             threads: how many threads one operator may use; ONNX Runtime's choice by default.
             folder: where the external data of a model given as bytes lies.
             name: what to call a model given as bytes in errors.
@@ -70,9 +88,12 @@ class OnnxRuntimeSession(BaseSession):
             raise ModelError(f"{model}: there is no such file")
         options = ort.SessionOptions()
         options.log_severity_level = _QUIET
-        options.graph_optimization_level = (
-            ort.GraphOptimizationLevel.ORT_ENABLE_ALL if optimize else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        )
+        levels = ort.GraphOptimizationLevel
+        options.graph_optimization_level = {
+            True: levels.ORT_ENABLE_ALL,
+            False: levels.ORT_DISABLE_ALL,
+            "fold": levels.ORT_ENABLE_BASIC,
+        }[optimize]
         if threads is not None:
             options.intra_op_num_threads = threads
             options.inter_op_num_threads = 1
@@ -81,7 +102,10 @@ class OnnxRuntimeSession(BaseSession):
             options.add_session_config_entry(key, str(folder))
         try:
             self._session: onnxruntime.InferenceSession = ort.InferenceSession(
-                model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+                model if isinstance(model, bytes) else str(model),
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=list(_FUSIONS) if optimize == "fold" else None,
             )
         except Exception as error:  # its exceptions share no base but Exception
             raise ModelError(f"{self.name}: {explain(str(error))}") from error
