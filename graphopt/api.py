@@ -11,18 +11,14 @@ from typing import TYPE_CHECKING
 import graphopt.ops  # noqa: F401  # fills the registry of rooms
 from graphopt.ir.constant import Constant
 from graphopt.ir.graph import Graph, copy_graph
-from graphopt.ir.parser import parse as parse_text
-from graphopt.ir.text import print_graph
-from graphopt.ops.infer import annotate
 from graphopt.ops.registry import make
 from graphopt.passes.pipeline import RULES, optimize
-from graphopt.rewrite.record import Record, graph_digest
-from graphopt.rewrite.replay import replay_on
 
 if TYPE_CHECKING:
     import numpy as np
 
     from graphopt.passes.result import Result
+    from graphopt.rewrite.record import Record
     from graphopt.runtime.compiled import CompiledModel
     from graphopt.runtime.verification import Verification
 
@@ -139,6 +135,8 @@ def replay(graph: Graph, record: Record) -> Graph:
         RecordError: the record is of another graph, or does not lead to the result that it names.
     """
     from graphopt.errors import RecordError
+    from graphopt.rewrite.record import graph_digest
+    from graphopt.rewrite.replay import replay_on
 
     if record.input.sha256 and record.input.sha256 != graph_digest(graph):
         raise RecordError("the record is of another graph: its hash of the input differs; compile the model again")
@@ -156,6 +154,9 @@ def parse(source: str, constants: Mapping[str, Constant] | None = None) -> Graph
         ParseError: with the line and what was expected.
         TypeRuleError: a node whose operands its operator does not take.
     """
+    from graphopt.ir.parser import parse as parse_text
+    from graphopt.ops.infer import annotate
+
     graph = parse_text(source, make=make, constants=constants)
     with graph.transaction():
         for node in graph.walk():
@@ -166,4 +167,6 @@ def parse(source: str, constants: Mapping[str, Constant] | None = None) -> Graph
 
 def text(graph: Graph) -> str:
     """The graph as text, one line a node; `parse` reads it back."""
+    from graphopt.ir.text import print_graph
+
     return print_graph(graph)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from graphopt.ir.attributes import Kind
 from graphopt.ir.constant import Constant
 from graphopt.ir.dims import Dim, Expr, substitute
 from graphopt.ir.graph import Graph, Node, Value
@@ -106,6 +107,8 @@ def constant_bytes(graph: Graph) -> int:
 
 def attribute_bytes(node: Node) -> int:
     """Bytes of the tensors that a node holds in attributes."""
+    if isinstance(node.op, Room) and Kind.TENSOR not in node.op.kinds.values():
+        return 0
     values = (a.value for a in node.op.attributes.values())
     items = (i for v in values for i in (v if isinstance(v, tuple) else (v,)))
     return sum(i.nbytes for i in items if isinstance(i, Constant))
