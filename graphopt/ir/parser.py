@@ -1,7 +1,6 @@
 """The parser of the IR's text form; `graphopt.ir.text` describes the language.
 
-One regular expression cuts the text into tokens, and one method reads each part of the grammar with a token of
-lookahead. Lines are counted only for an error.
+One method reads each part of the grammar, with a token of lookahead (`graphopt.ir.tokens`).
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from graphopt.errors import ParseError
 from graphopt.ir import literal
@@ -20,10 +19,10 @@ from graphopt.ir.dims import Dim, parse_dim
 from graphopt.ir.graph import OMITTED, Graph, ModelInfo, Node, Value
 from graphopt.ir.literal import STRING
 from graphopt.ir.operator import Opaque, Operator
+from graphopt.ir.tokens import Tokens
 from graphopt.ir.types import DTYPES, ForeignType, OptionalType, SequenceType, TensorType, Type, f32
 
 Make: TypeAlias = Callable[[str, str, Mapping[str, Attribute]], Operator]
-Read = TypeVar("Read")
 
 DEEPEST = 64  # subgraphs, or types, within each other
 DATA_WORDS = frozenset({"dense", "splat", "random", "uniform"})  # not the names of operators, unless quoted
@@ -39,22 +38,6 @@ LISTS: Mapping[str, tuple[Kind, Kind]] = MappingProxyType(  # the word for a lis
     }
 )
 _LIST_OF = {element: kind for kind, element in LISTS.values()}
-_TOKEN = re.compile(
-    rf"""
-      (?P<space>(?:\s|\#[^\n]*)+)
-    | (?P<value>%(?:[\w.]+|{STRING}))
-    | (?P<type>\b(?:{"|".join(DTYPES)})\[(?:[^\[\]"\n]|{STRING})*\])
-    | (?P<data>\bdense(?:\[(?:[^\[\]"]|{STRING})*\]|<[^>\n]*>))
-    | (?P<foreign>\bforeign<[^>\n]*>)
-    | (?P<bytes>b"[0-9a-fA-F]*")
-    | (?P<string>{STRING})
-    | (?P<number>-?(?:0x[0-9a-fA-F]+|[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)|-inf\b|-nan\b)
-    | (?P<word>[A-Za-z_][\w.]*)
-    | (?P<punctuation>->|::|[(){{}}\[\]<>,:=@?!])
-    | (?P<bad>.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
 _DIM = re.compile(rf'\s*((?:[^,"]|{STRING})+?)\s*(,|\Z)')
 
 
@@ -100,72 +83,14 @@ def _tensor_type(text: str) -> TensorType:
     return TensorType(DTYPES[name], tuple(dims))
 
 
-class _Parser:
-    """Reads from the current token: its `kind`, `text` and place `at`."""
+class _Parser(Tokens):
+    """One method for each part of the grammar."""
 
     def __init__(self, source: str, make: Make, constants: Mapping[str, Constant]) -> None:
-        self._source = source
-        self._tokens = _TOKEN.finditer(source)
+        super().__init__(source)
         self._make = make
         self._constants = constants
         self._scopes: list[dict[str, Value]] = []
-        self.kind, self.text, self.at = "", "", 0
-        self.advance()
-
-    # ---- tokens
-
-    def advance(self) -> str:
-        """Go to the next token; the text of the one left behind."""
-        left = self.text
-        for match in self._tokens:
-            kind = match.lastgroup
-            if kind != "space":
-                self.kind, self.text, self.at = kind or "", match.group(), match.start()
-                return left
-        self.kind, self.text, self.at = "end", "", len(self._source)
-        return left
-
-    def wrong(self, what: str, at: int) -> ParseError:
-        """What to raise when the text at `at` is well formed and makes no sense."""
-        return ParseError(f"line {self._source.count(chr(10), 0, at) + 1}: {what}")
-
-    def error(self, expected: str) -> ParseError:
-        """What to raise when the current token is not `expected`."""
-        return self.wrong(f"expected {expected}, found {repr(self.text[:60]) if self.text else 'the end'}", self.at)
-
-    def accept(self, text: str) -> bool:
-        """Go past `text` if it is the current token."""
-        if self.text != text:
-            return False
-        self.advance()
-        return True
-
-    def expect(self, text: str) -> None:
-        """Go past `text`, which must be the current token."""
-        if self.text != text:
-            raise self.error(f"`{text}`")
-        self.advance()
-
-    def checked(self, at: int, read: Callable[..., Read], *arguments: object) -> Read:
-        """`read(*arguments)`, with the line of `at` in its errors."""
-        try:
-            return read(*arguments)
-        except ParseError as error:
-            raise self.wrong(str(error), at) from None
-
-    def quoted(self, what: str) -> str:
-        """A quoted string that is not bytes."""
-        if self.kind != "string":
-            raise self.error(f"{what} in quotes")
-        at = self.at
-        return str(self.checked(at, literal.parse_string, self.advance()))
-
-    def integer(self, what: str) -> int:
-        """An integer."""
-        if self.kind != "number":
-            raise self.error(what)
-        at = self.at
-        return self.checked(at, literal.parse_int, self.advance())
 
     # ---- graphs
 
