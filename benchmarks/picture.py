@@ -1,7 +1,7 @@
 """Draw docs/compile.svg from a run of benchmarks/compile.py: time and peak memory, one bar for each contender.
 
-    python benchmarks/compile.py resnet152 --rounds 15 --json run.json
-    python benchmarks/picture.py run.json
+python benchmarks/compile.py resnet152 --rounds 15 --json run.json
+python benchmarks/picture.py run.json
 """
 
 from __future__ import annotations

@@ -69,11 +69,12 @@ def test_every_room_has_a_layer() -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["import graphopt", "from graphopt.cli.app import main; main(['--version'], standalone_mode=False)"],
+    ["import graphopt", "from graphopt.cli.app import main; main(['--version'])"],
     ids=["import", "--version"],
 )
 def test_start_loads_nothing_heavy(code: str) -> None:
-    said = run_python(f"import sys\n{code}\nprint('loaded', *(m for m in sys.modules if '.' not in m))")
+    watch = "import atexit, sys; atexit.register(lambda: print('loaded', *(m for m in sys.modules if '.' not in m)))"
+    said = run_python(f"{watch}\n{code}")
     loaded = set(said.splitlines()[-1].split()[1:])
     assert "graphopt" in loaded
     assert not loaded & HEAVY

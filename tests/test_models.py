@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from models import LIGHT_ATOL, LIGHT_RTOL, RealModel, light_case, real_models
 
 import graphopt
 from graphopt.api import verify_result
@@ -15,7 +16,6 @@ from graphopt.ops.infer import infer
 from graphopt.ops.norm import BatchNormalization
 from graphopt.rewrite.record import load_record
 from graphopt.runtime.onnxruntime import OnnxRuntimeSession
-from models import LIGHT_ATOL, LIGHT_RTOL, RealModel, light_case, real_models
 
 FOREIGN = ("super_resolution_pre_post",)  # operators of a domain that no runtime here has: carried, never run
 

@@ -6,9 +6,9 @@ import re
 import textwrap
 
 import pytest
+from golden import shown
 
 import graphopt
-from golden import shown
 from graphopt.passes.pipeline import PASSES
 from graphopt.rewrite.rule import Pass
 

@@ -27,8 +27,8 @@ def lifetimes(graph: Graph) -> dict[Value, Lifetime]:
     """The lifetimes of a graph's own inputs and results."""
     nodes = list(graph.nodes)
     end = len(nodes)
-    first: dict[Value, int] = {v: 0 for v in graph.inputs}
-    last: dict[Value, int] = {v: 0 for v in graph.inputs}
+    first: dict[Value, int] = dict.fromkeys(graph.inputs, 0)
+    last: dict[Value, int] = dict.fromkeys(graph.inputs, 0)
     for place, node in enumerate(nodes):
         for value in reads(node):
             if value in last:

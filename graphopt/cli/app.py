@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
@@ -63,11 +64,11 @@ def cli() -> None:
     """
 
 
-def main() -> NoReturn:
-    """Run the command line; every error is one sentence on standard error."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line on `arguments` (the process's own by default); every error is one sentence."""
     gc.disable()  # a graph is one large cycle that lives to the end of the process: looking for garbage only costs
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(arguments, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(BAD_INPUT)
