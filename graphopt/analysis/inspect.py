@@ -106,7 +106,7 @@ def _buffers(graph: Graph) -> set[Value]:
     found: set[Value] = set()
     for node in graph.walk():
         if isinstance(node.op, BatchNormalization):
-            found |= {node.operands[i] for i in BUFFERS if node.operands[i] is not None}  # type: ignore[misc]
+            found |= {o for i, o in enumerate(node.operands) if i in BUFFERS and o is not None}
     return found
 
 

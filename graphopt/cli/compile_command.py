@@ -11,7 +11,7 @@ import click
 
 from graphopt.cli import options
 from graphopt.cli.show import Step, emit, emit_json, grid, progress
-from graphopt.errors import GraphoptError, UsageError, VerificationError
+from graphopt.errors import GraphoptError, ModelError, OpsetError, UsageError, VerificationError
 
 if TYPE_CHECKING:
     from graphopt.ir.graph import Graph
@@ -43,7 +43,7 @@ TARGETS = ("portable", "cpu")
 @click.option("--max-growth", default="1.05", callback=options.growth, metavar="1.05|inf", show_default=True,
               help="The constants may grow by this factor, plus 1 MB.")  # fmt: skip
 @click.option("--keep-functions", is_flag=True, help="Carry model-local functions instead of inlining them.")
-@click.option("--record", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.json",
+@click.option("--record", type=click.Path(path_type=Path), metavar="FILE.json",
               help="Write what was done, and what was not, as JSON.")  # fmt: skip
 @click.option("--explain", is_flag=True, help="Print every node's story.")
 @options.as_json
@@ -83,6 +83,8 @@ def command(
         check_writable(record)
         if record.resolve() == output.resolve():
             raise UsageError("--record and -o name the same file")
+        if record.resolve() == Path(model).resolve():
+            raise UsageError("--record names the model itself")
     with progress() as step:
         step(f"reading {model}")
         from graphopt.api import load
@@ -105,7 +107,12 @@ def command(
         broken = _broken_expectations(result, expect)
         if broken:
             outcome.fail(f"{model}: {broken}{outcome.keep_refused()}")
-        verification = outcome.write(opset, verify, shapes, step)
+        try:
+            verification = outcome.write(opset, verify, shapes, step)
+        except OpsetError as error:
+            raise OpsetError(f"{model}: {error}") from None
+        except ModelError as error:  # the original does not run: nothing to compare with
+            raise ModelError(f"{error}; or compile it with --no-verify") from None
     seconds = time.perf_counter() - started
     if record is not None:
         record.write_text(result.record.dumps(), encoding="utf-8")

@@ -16,7 +16,7 @@ from graphopt.cli.show import emit, emit_json, grid, progress
 @click.option("--target", type=click.Choice(("cpu",)), default="cpu", show_default=True, help="Where to run.")
 @click.option("--input", "inputs", multiple=True, metavar="x=FILE.npy|FILE.npz", help="Inputs; random without.")
 @options.shapes
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="OUT.npz", help="Save the outputs.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="OUT.npz", help="Save the outputs.")
 @options.as_json
 def command(
     model: str,

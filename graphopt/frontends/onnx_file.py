@@ -17,6 +17,8 @@ def load(path: str | Path, *, keep_functions: bool = False) -> Graph:
     """
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf brings no types
 
+    if not str(path):
+        raise ModelError("``: there is no such file: give the name of an ONNX file")
     path = Path(path)
     from graphopt.onnx_format.files import ExternalData, open_bytes, release
     from graphopt.onnx_format.wire import strip

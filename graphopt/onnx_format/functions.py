@@ -12,6 +12,7 @@ from graphopt.onnx_format.order import Versioned
 
 FunctionKey: TypeAlias = tuple[str, str, str]  # domain, name, overload
 MAX_DEPTH = 64  # calls within calls; ONNX forbids recursion
+MAX_CALLS = 200_000  # a few small functions that call each other twice and more would fill any memory
 
 
 def expand(
@@ -62,6 +63,11 @@ class _Inliner:
 
     def call(self, node: onnx.NodeProto, function: onnx.FunctionProto, depth: int) -> list[Versioned]:
         self.calls += 1
+        if self.calls > MAX_CALLS:
+            raise ModelError(
+                f"its functions make more than {MAX_CALLS:,} calls when they are inlined: export the model "
+                "again, or leave them as they are with --keep-functions"
+            )
         prefix = f"{node.name or function.name}.{self.calls}/"
         names = dict(zip(function.input, node.input, strict=False))
         names.update((missing, "") for missing in function.input[len(node.input) :])

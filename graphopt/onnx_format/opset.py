@@ -91,7 +91,10 @@ def _check_schema(name: str, step: Step, version: int) -> None:
         formal = formals[min(i, len(formals) - 1)]
         allowed = constraints.get(formal.type_str, {formal.type_str})
         if _schema_name(known) not in allowed:
-            raise OpsetError(f"{name} takes no {known.dtype} in opset {version}: choose a newer --opset")
+            raise OpsetError(
+                f"{name} takes no {known.dtype} as its operand {formal.name!r} in opset {version}: "
+                "choose a newer --opset, or export the model again"
+            )
 
 
 _SCHEMA_NAMES: Mapping[str, str] = {

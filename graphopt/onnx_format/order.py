@@ -51,7 +51,11 @@ def in_order(nodes: Sequence[Versioned], scope: Container[str], visible: Contain
                 heapq.heappush(ready, reader)
     if done < len(nodes):
         stuck = next(i for i, count in enumerate(waits) if count > 0)
-        raise ModelError(f"{_label(nodes[stuck][0])} depends on its own result: the graph has a cycle; export it again")
+        node = nodes[stuck][0]
+        raise ModelError(
+            f"{_label(node)} depends on its own result `{next(filter(None, node.output), '')}`: the graph "
+            "has a cycle; export it again"
+        )
 
 
 def reads(node: onnx.NodeProto) -> list[str]:

@@ -33,6 +33,17 @@ _FIELDS: Mapping[int, str] = {1: "float_data", 7: "int64_data", 11: "double_data
                               14: "float_data", 15: "double_data"}  # fmt: skip  # others: int32_data
 
 
+def as_text(text: str | bytes) -> str:
+    """A message's text, which protobuf gives as bytes where it is not UTF-8.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if isinstance(text, bytes):
+        raise ModelError(f"the text {text[:40]!r} is not UTF-8: the file is damaged; export or copy it again")
+    return text
+
+
 def read_type(proto: onnx.TypeProto) -> Type | None:
     """A type; None where the message says nothing."""
     kind = proto.WhichOneof("value")
@@ -55,8 +66,8 @@ def _read_dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
     kind = dim.WhichOneof("value")
     if kind == "dim_value":
         return int(dim.dim_value) if dim.dim_value >= 0 else unknown_dim()
-    if kind == "dim_param" and dim.dim_param and not dim.dim_param.startswith("?"):
-        return symbol(dim.dim_param)
+    if kind == "dim_param" and (name := as_text(dim.dim_param)) and not name.startswith("?"):
+        return symbol(name)
     return unknown_dim()
 
 
@@ -123,7 +134,7 @@ class TensorReader:
         try:
             kind = TensorType(dtype_of_code(proto.data_type), dims)
         except GraphoptError as error:
-            raise ModelError(f"the weight `{name}`: {error}") from None
+            raise ModelError(f"the weight `{name}`: {error}: export the model again") from None
         nbytes = (math.prod(dims) * kind.dtype.bits + 7) // 8
         if proto.data_location == onnx.TensorProto.EXTERNAL:
             return self._view(self._read_external(proto, name, nbytes), kind, name)
@@ -173,7 +184,9 @@ class TensorReader:
             offset = int(entries.get("offset", "0"))
             length = int(entries["length"]) if "length" in entries else nbytes
         except ValueError:
-            raise ModelError(f"the external data of `{name}` has an offset that is not a number") from None
+            raise ModelError(
+                f"the external data of `{name}` has an offset or a length that is not a number: export the model again"
+            ) from None
         return self._external(name, entries.get("location", ""), offset, length)
 
 
@@ -255,7 +268,9 @@ def _kind(proto: onnx.AttributeProto) -> Kind:
         try:
             return Kind(proto.type)
         except ValueError:
-            raise ModelError(f"the attribute {proto.name!r} has the unknown kind {proto.type}") from None
+            raise ModelError(
+                f"the attribute {proto.name!r} has the unknown kind {proto.type}: export the model again"
+            ) from None
     for field, kind in _GUESSES:  # files of IR 1 and 2 leave the type out
         if proto.HasField(field):
             return kind

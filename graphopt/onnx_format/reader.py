@@ -21,7 +21,7 @@ from graphopt.ir.types import Type, meet
 from graphopt.onnx_format.functions import FunctionKey, expand
 from graphopt.onnx_format.opset import upgrade
 from graphopt.onnx_format.order import in_order
-from graphopt.onnx_format.protos import TensorReader, read_attribute, read_type
+from graphopt.onnx_format.protos import TensorReader, as_text, read_attribute, read_type
 from graphopt.ops.infer import annotate, fact
 from graphopt.ops.room import NEWEST, Step
 
@@ -62,12 +62,12 @@ class _Reader:
         info = ModelInfo(
             opsets=MappingProxyType(self.opsets),
             ir_version=model.ir_version,
-            producer=model.producer_name,
-            producer_version=model.producer_version,
-            domain=model.domain,
+            producer=as_text(model.producer_name),
+            producer_version=as_text(model.producer_version),
+            domain=as_text(model.domain),
             model_version=model.model_version,
-            doc=model.doc_string,
-            graph_doc=model.graph.doc_string,
+            doc=as_text(model.doc_string),
+            graph_doc=as_text(model.graph.doc_string),
             metadata=_props(model.metadata_props),
             functions=() if self.functions else tuple(map(self.carried, model.functions)),
             quantization=MappingProxyType(
@@ -87,7 +87,7 @@ class _Reader:
     def read_graph(
         self, proto: onnx.GraphProto, outer: Graph | None, visible: Scope, info: ModelInfo | None = None
     ) -> Graph:
-        graph = Graph(proto.name, info, outer)
+        graph = Graph(as_text(proto.name), info, outer)
         scope: Scope = {}
         declared = {v.name: v for v in proto.value_info}
         defaults = {t.name: t for t in proto.initializer}
@@ -97,6 +97,8 @@ class _Reader:
             raise ModelError(f"the initializer `{twice}` is defined twice: export the model again")
 
         def define(value: Value, name: str) -> None:
+            as_text(name)
+            as_text(value.doc)
             if name in scope:
                 raise ModelError(f"the value `{name}` is defined twice: export the model again")
             scope[name] = value
@@ -171,6 +173,8 @@ class _Reader:
         define: Callable[[Value, str], None],
     ) -> None:
         domain = _domain(proto.domain)
+        for text in (proto.op_type, proto.name, proto.doc_string, *(a.name for a in proto.attribute)):
+            as_text(text)
         label = proto.name or (proto.output[0] if proto.output else "")
         everything = {**visible, **scope} if any(a.HasField("g") or a.graphs for a in proto.attribute) else visible
 
@@ -226,7 +230,7 @@ class _Reader:
 
 
 def _opsets(model: onnx.ModelProto) -> dict[str, int]:
-    opsets = {_domain(o.domain): int(o.version) for o in model.opset_import}
+    opsets = {_domain(as_text(o.domain)): int(o.version) for o in model.opset_import}
     if "" not in opsets and not opsets:
         opsets[""] = 1  # files of IR 1 and 2 import nothing
     newest = opsets.get("", NEWEST)
@@ -234,6 +238,8 @@ def _opsets(model: onnx.ModelProto) -> dict[str, int]:
         raise ModelError(
             f"the model uses opset {newest}, and graphopt reads opsets up to {NEWEST}: export it with an older one"
         )
+    if newest < 1:
+        raise ModelError(f"the model uses opset {newest}, and opsets begin at 1: export it again")
     return opsets
 
 
@@ -242,4 +248,4 @@ def _domain(domain: str) -> str:
 
 
 def _props(props: Iterable[onnx.StringStringEntryProto]) -> Mapping[str, str]:
-    return MappingProxyType({p.key: p.value for p in props})
+    return MappingProxyType({as_text(p.key): as_text(p.value) for p in props})

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+MAX_DIM = 2**63 - 1  # ONNX's dims are integers of 64 bits
+
+
 class Inferred(NamedTuple):
     """What the rule of an operator says of one result."""
 
@@ -52,6 +55,9 @@ def infer(node: Node) -> list[Inferred]:
         return unknown
     if isinstance(types, TensorType):
         types = (types,)
+    for found in types:
+        if any(isinstance(d, int) and d > MAX_DIM for d in found.shape or ()):
+            raise TypeRuleError(f"{found} has a dim that no integer of 64 bits holds")
     elements = op.elements(*known) if len(types) == 1 and types[0].dtype.is_integer else None
     return [
         Inferred(types[i], elements if i == 0 else None) if i < len(types) else Inferred(None)

@@ -11,7 +11,7 @@ import numpy as np
 
 from graphopt.ir.graph import Graph
 from graphopt.onnx_format.writer import save
-from graphopt.runtime.inputs import free_dims, seeded, trials
+from graphopt.runtime.inputs import check_shapes, free_dims, seeded, trials
 from graphopt.runtime.onnxruntime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
@@ -61,6 +61,12 @@ class CompiledModel:
         return self._session(*arrays, **named)
 
     def random_inputs(self, shapes: Mapping[str, Sequence[int]] | None = None, seed: int = 0) -> dict[str, np.ndarray]:
-        """Seeded inputs: normal numbers, batch 1, other symbolic dims 224, unless `shapes` says otherwise."""
-        chosen = next(trials(0, free_dims(self.inputs), dict(shapes or {})))
+        """Seeded inputs: normal numbers, batch 1, other symbolic dims 224, unless `shapes` says otherwise.
+
+        Raises:
+            UsageError: `shapes` names a dim that no input has.
+        """
+        free = free_dims(self.inputs)
+        check_shapes(shapes or {}, free)
+        chosen = next(trials(0, free, dict(shapes or {})))
         return seeded(self.inputs, chosen, "normal", seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import zipfile
 import zlib
@@ -29,6 +30,7 @@ BATCHES = (1, 3, 2)  # a first dim: 1 is what most use; 3 is told apart from cha
 EXTENTS = (224, 256, 320, 640, 512, 384, 192, 128, 96, 64, 48, 32, 28, 16, 8, 4, 2, 1)
 TRIALS = 48  # shapes that are tried before a network's own are asked for
 
+MOST_ELEMENTS = 1 << 28  # of an input that is made up
 _MAX_FILE_ENTRIES = 4096
 
 
@@ -90,6 +92,8 @@ def _array(name: str, type_: Type | None, shapes: Shapes, recipe: _Recipe) -> np
     shape = shape_of(name, type_, shapes)
     assert isinstance(type_, TensorType)  # or there were no shape
     dtype = type_.dtype
+    if math.prod(shape) >= MOST_ELEMENTS:
+        raise UsageError(f"the input `{name}` would have {math.prod(shape):,} elements: give smaller --shapes")
     rng = np.random.default_rng([recipe.seed, zlib.crc32(name.encode())])
     if dtype.kind == "string":
         return np.array([f"word{i}" for i in rng.integers(0, 8, shape).ravel()], dtype=object).reshape(shape)
@@ -223,8 +227,10 @@ def parse_shapes(text: str) -> dict[str, tuple[int, ...]]:
         name, equals, values = part.rpartition("=")
         name = name.strip()
         numbers = [v.strip() for v in values.split(",")]
-        if not equals or not name or not all(re.fullmatch(r"\d{1,9}", v) for v in numbers):
-            raise UsageError(f"--shapes: {part!r} is not NAME=NUMBER,NUMBER, as in N=1,3;H=224")
+        if not equals or not name or not all(re.fullmatch(r"0*[1-9]\d{0,8}", v) for v in numbers):
+            raise UsageError(
+                f"--shapes: {part!r} is not NAME=NUMBER,NUMBER with numbers of 1 and more, as in N=1,3;H=224"
+            )
         if name in found:
             raise UsageError(f"--shapes: {name!r} is given twice; put its numbers together, as in N=1,3")
         found[name] = tuple(map(int, numbers))
@@ -277,7 +283,7 @@ def _load_file(name: str, path: Path) -> dict[str, np.ndarray]:
     except GraphoptError:
         raise
     except Exception as error:  # NumPy and zipfile raise many kinds for broken files
-        why = "it holds Python objects, which are not loaded" if "pickle" in str(error) else f"{error}"
+        why = "it holds Python objects (a pickle), which are not loaded" if "pickle" in str(error) else f"{error}"
         why = f"{path} cannot be read: {' '.join(why.split())}"
         raise UsageError(f"--input: {why}; save it again with numpy.save") from error
     raise UsageError(f"--input: {path} has no array {name!r}; it has {', '.join(map(repr, keys))}")
