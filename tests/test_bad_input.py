@@ -15,7 +15,21 @@ from commands import graphopt, refused, subprocess_graphopt
 from onnx import TensorProto, helper
 from tiny import F, info, model, node, weight
 
-REMEDIES = ("export", "copy", "check", "give", "put", "fetch", "unpack", "create", "choose", "permit", "leave", "make")
+REMEDIES = (
+    "export",
+    "copy",
+    "check",
+    "give",
+    "put",
+    "fetch",
+    "unpack",
+    "create",
+    "choose",
+    "permit",
+    "leave",
+    "make",
+    "download",
+)
 
 
 def snapshot(folder: Path) -> dict[str, object]:
