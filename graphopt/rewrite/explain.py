@@ -11,7 +11,7 @@ from graphopt.rewrite.record import Applied, Missed, NodeEntry, Quarantined, Rec
 def count(number: int) -> str:
     """A number for people: 1234567 as 1.23 M."""
     for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= limit:
+        if abs(number) >= limit * 0.9995:  # what would be rounded up to 1000 is one of the next unit
             return f"{number / limit:.3g} {unit}"
     return str(number)
 
