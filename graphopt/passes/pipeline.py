@@ -21,7 +21,7 @@ from graphopt.passes import (
 )
 from graphopt.passes.result import Result
 from graphopt.rewrite.engine import GROWTH, Check, Engine, Settings
-from graphopt.rewrite.record import entry_of, summarize
+from graphopt.rewrite.record import entry_of
 from graphopt.rewrite.rule import Pass, Rule
 from graphopt.rewrite.site import FactValue
 
@@ -99,8 +99,6 @@ def optimize(
         engine=engine,
         options=options,
         entries=entries,
-        input=summarize(graph),
-        output=summarize(work),
         rounds=rounds + bool(lowered),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from graphopt.rewrite.record import Applied, Missed, NodeEntry, Quarantined, Record, Summary, graph_digest
+from graphopt.rewrite.record import Applied, Missed, NodeEntry, Quarantined, Record, Summary, graph_digest, summarize
 
 if TYPE_CHECKING:
     from graphopt.ir.graph import Graph
@@ -24,9 +24,17 @@ class Result:
     engine: Engine
     options: Mapping[str, FactValue]
     entries: tuple[NodeEntry, ...]
-    input: Summary
-    output: Summary
     rounds: int
+
+    @cached_property
+    def input(self) -> Summary:
+        """What was optimized, in numbers."""
+        return summarize(self.source)
+
+    @cached_property
+    def output(self) -> Summary:
+        """What came out, in numbers."""
+        return summarize(self.graph)
 
     @property
     def records(self) -> tuple[Applied, ...]:
