@@ -1,15 +1,24 @@
-"""The command line called from tests: in this process, which is fast, or in one of its own."""
+"""The command line called from tests: in this process, which is fast, or in one of its own.
+
+What it keeps in the user's cache folder goes to `CACHE`, which is removed when the tests end.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from unittest import mock
 
 from graphopt.cli import app
+
+_cache = TemporaryDirectory(prefix="graphopt-tests-")
+CACHE = Path(_cache.name)
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,9 @@ def graphopt(*words) -> Ended:
     out, err = io.StringIO(), io.StringIO()
     argv = ["graphopt", *map(str, words)]
     code = None
-    with mock.patch.object(sys, "argv", argv), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    cache = mock.patch("platformdirs.user_cache_path", return_value=CACHE)
+    argv_given = mock.patch.object(sys, "argv", argv)
+    with cache, argv_given, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             app.main()
         except SystemExit as ended:
@@ -38,7 +49,8 @@ def graphopt(*words) -> Ended:
 def subprocess_graphopt(*words, **options) -> Ended:
     """`graphopt WORDS` in a process of its own."""
     command = [sys.executable, "-m", "graphopt.cli.app", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, **options)
+    env = {**os.environ, "XDG_CACHE_HOME": str(CACHE)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=env, **options)
     return Ended(done.returncode, done.stdout, done.stderr)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -23,6 +26,7 @@ COMMANDS = {
 }
 
 DONE, DOES_NOT_HOLD, BAD_INPUT = 0, 1, 2  # exit codes
+INTERRUPTED, READER_GONE = 130, 141  # 128 and the signal's number, as shells say it: SIGINT, SIGPIPE
 
 
 class Lazy(click.Group):
@@ -40,6 +44,16 @@ class Lazy(click.Group):
         command = module.command
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; where the reader of its output has gone there is nobody to tell anything."""
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()  # here, where an error can still be told
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still to be flushed
+            ctx.exit(READER_GONE)
+        return code
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, without importing them."""
@@ -66,15 +80,20 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line on `arguments` (the process's own by default); every error is one sentence."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who called us
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # to the process's end
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no error
     gc.disable()  # a graph is one large cycle that lives to the end of the process: looking for garbage only costs
     try:
-        code = cli.main(arguments, standalone_mode=False)
+        code = cli.main(arguments, prog_name="graphopt", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(BAD_INPUT)
     except (click.Abort, KeyboardInterrupt):
         click.echo("graphopt: interrupted; nothing was left half written", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except VerificationError as error:
         click.echo(f"graphopt: {error}", err=True)
         sys.exit(DOES_NOT_HOLD)
@@ -84,8 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except MemoryError:
         click.echo("graphopt: out of memory: close other programs, or use a machine with more", err=True)
         sys.exit(BAD_INPUT)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone: nothing to say, and nobody to say it to
+    except OSError as error:  # a full disk under standard output or temporary files
+        click.echo(f"graphopt: {error.filename or 'the output'} fails: {error.strerror or error}", err=True)
         sys.exit(BAD_INPUT)
     sys.exit(code if isinstance(code, int) else DONE)
 

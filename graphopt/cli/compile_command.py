@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from graphopt.errors import GraphoptError, ModelError, OpsetError, UsageError, V
 if TYPE_CHECKING:
     from graphopt.ir.graph import Graph
     from graphopt.passes.result import Result
+    from graphopt.rewrite.site import FactValue
     from graphopt.runtime.verification import Verification
 
 LEVELS = ("O0", "O1", "O2")
@@ -32,8 +34,10 @@ TARGETS = ("portable", "cpu")
               help="portable: standard operators only; cpu: for ONNX Runtime on the CPU.")  # fmt: skip
 @click.option("--opset", type=int, help="The opset to write; the model's own by default.")
 @options.shapes
-@click.option("--passes", "only", multiple=True, callback=options.names, metavar="P1,P2", help="Only these passes.")
-@click.option("--also", multiple=True, callback=options.names, metavar="P", help="Also these passes.")
+@click.option(
+    "--passes", "only", multiple=True, callback=options.pass_names, metavar="P1,P2", help="Only these passes."
+)
+@click.option("--also", multiple=True, callback=options.pass_names, metavar="P", help="Also these passes.")
 @click.option("--skip", multiple=True, callback=options.names, metavar="P", help="Not these passes or rules.")
 @click.option("--verify/--no-verify", default=True, help="Compare original and result in ONNX Runtime (default).")
 @click.option("--check", type=click.Choice(("sample", "every", "off")), default="sample", show_default=True,
@@ -85,6 +89,7 @@ def command(
             raise UsageError("--record and -o name the same file")
         if record.resolve() == Path(model).resolve():
             raise UsageError("--record names the model itself")
+    refused: VerificationError | None = None
     with progress() as step:
         step(f"reading {model}")
         from graphopt.api import load
@@ -103,86 +108,123 @@ def command(
             max_growth=max_growth,
             reproducers=_reproducers(record),
         )
-        outcome = _Outcome(model, graph, result, output, record)
-        broken = _broken_expectations(result, expect)
-        if broken:
-            outcome.fail(f"{model}: {broken}{outcome.keep_refused()}")
+        more: dict[str, FactValue] = {"keep_functions": keep_functions}
+        if opset is not None:
+            more["opset"] = opset
+        result = replace(result, options={**result.options, **more})  # what else the same bytes take
+        outcome = _Outcome(model, graph, result, output, opset, record)
         try:
-            verification = outcome.write(opset, verify, shapes, step)
+            outcome.check_expectations(expect)
+            outcome.write(verify, shapes, step)
+        except VerificationError as error:
+            refused = error
         except OpsetError as error:
             raise OpsetError(f"{model}: {error}") from None
         except ModelError as error:  # the original does not run: nothing to compare with
             raise ModelError(f"{error}; or compile it with --no-verify") from None
+        outcome.write_record()
     seconds = time.perf_counter() - started
-    if record is not None:
-        record.write_text(result.record.dumps(), encoding="utf-8")
     if as_json:
-        emit_json(_json(outcome, verification, seconds))
+        emit_json(_json(outcome, seconds, refused, explain))
+    if refused is not None:
+        raise refused
+    if as_json:
         return
     if explain:
         from graphopt.rewrite.explain import explain as tell
 
         click.echo(tell(result.record))
-    _show(outcome, verification, seconds)
+    _show(outcome, seconds)
 
 
 class _Outcome:
     """What a compilation led to, and how it is written."""
 
-    def __init__(self, model: str, graph: Graph, result: Result, output: Path, record: Path | None) -> None:
+    def __init__(
+        self, model: str, graph: Graph, result: Result, output: Path, opset: int | None, record: Path | None
+    ) -> None:
         self.model, self.graph, self.result = model, graph, result
-        self.output, self.record = output, record
+        self.output, self.opset, self.record = output, opset, record
         self.written: tuple[Path, ...] = ()
+        self.verification: Verification | None = None
 
-    def fail(self, sentence: str) -> None:
-        """Write the record and end with exit code 1; the output stays as it was.
+    def check_expectations(self, expect: Mapping[str, int]) -> None:
+        """The result has as many of each operator as `--expect` says.
 
         Raises:
-            VerificationError: always.
+            UsageError: no operator has such a name, so that the count would say nothing.
+            VerificationError: it has another number.
         """
-        if self.record is not None:
-            self.record.write_text(self.result.record.dumps(), encoding="utf-8")
-        raise VerificationError(sentence)
+        import onnx
 
-    def write(
-        self, opset: int | None, check: bool, shapes: Mapping[str, tuple[int, ...]] | None, step: Step
-    ) -> Verification | None:
-        """Write the file; with `check` it takes its place only after it was verified."""
+        from graphopt.ops.registry import rooms
+
+        before, after = self.result.input.operators, self.result.output.operators
+        known = {*before, *after, *(f"{domain}::{name}" for domain, name in rooms())}
+        for name, wanted in expect.items():
+            if not onnx.defs.has(name) and not any(_is_called(op, name) for op in known):
+                raise UsageError(
+                    f"--expect: there is no operator {name!r}, here or in ONNX: write it as `inspect` does"
+                )
+            found = sum(n for op, n in after.items() if _is_called(op, name))
+            if found != wanted:
+                left = {n.id for n in self.result.graph.walk() if _is_called(str(n.op), name)}
+                why = next((f": {m}" for m in self.result.missed if m.root in left), "")
+                self.refuse(f"{wanted} {name} expected, {found} left{why}")
+
+    def write(self, check: bool, shapes: Mapping[str, tuple[int, ...]] | None, step: Step) -> None:
+        """Write the file; with `check` it takes its place only after it was verified.
+
+        Raises:
+            VerificationError: it is not equal, or nothing could be compared.
+        """
         from graphopt.onnx_format.writer import save
 
         step(f"writing {self.output}")
-        if not check:
-            self.written = save(self.result.graph, self.output, opset=opset)
-            return None
-        found: list[Verification] = []
 
         def approve(staged: Path) -> None:
             from graphopt.api import verify_result
 
             step("verifying: the original against the result in ONNX Runtime")
-            verification = verify_result(self.model, self.graph, staged, self.result, shapes=shapes)
-            found.append(verification)
-            if not verification.equal:
-                self.fail(f"{self.model}: {verification.sentence}{self.keep_refused()}")
+            self.verification = verify_result(
+                self.model, self.graph, staged, self.result, opset=self.opset, shapes=shapes
+            )
+            if not self.verification.equal:
+                self.refuse(self.verification.sentence)
 
-        self.written = save(self.result.graph, self.output, opset=opset, approve=approve)
-        return found[0]
+        self.written = save(self.result.graph, self.output, opset=self.opset, approve=approve if check else None)
 
-    def keep_refused(self) -> str:
-        """Write the refused result beside the record or into the user's cache, and say where."""
+    def write_record(self) -> None:
+        """Write the record where one is asked for."""
+        if self.record is not None:
+            _write_text(self.record, self.result.record.dumps())
+
+    def refuse(self, why: str) -> None:
+        """Keep the result where it can be looked at; the output stays as it was.
+
+        Raises:
+            VerificationError: always.
+        """
         from graphopt.onnx_format.writer import save
 
-        folder = (_reproducers(self.record) or Path.cwd()) / f"refused-{self.output.stem}"
+        folder = _reproducers(self.record) / f"refused-{self.output.stem}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            save(self.result.graph, folder / "result.onnx")
-            (folder / "record.json").write_text(self.result.record.dumps(), encoding="utf-8")
-        except (OSError, GraphoptError):
-            return ""
-        return f"; the refused result and its record are in {folder}"
+            save(self.result.graph, folder / "result.onnx", opset=self.opset)
+            _write_text(folder / "record.json", self.result.record.dumps())
+        except (OSError, GraphoptError) as error:
+            raise VerificationError(f"{self.model}: {why}; the refused result could not be kept: {error}") from None
+        raise VerificationError(f"{self.model}: {why}; the refused result and its record are in {folder}")
 
 
-def _reproducers(record: Path | None) -> Path | None:
+def _write_text(path: Path, text: str) -> None:
+    from graphopt.onnx_format.atomic import AtomicOutput
+
+    with AtomicOutput() as writing:
+        writing.write(path, [text.encode()])
+
+
+def _reproducers(record: Path | None) -> Path:
     if record is not None:
         return record.parent / f"{record.stem}-reproducers"
     from platformdirs import user_cache_path
@@ -190,22 +232,19 @@ def _reproducers(record: Path | None) -> Path | None:
     return user_cache_path("graphopt") / "reproducers"
 
 
-def _broken_expectations(result: Result, expect: Mapping[str, int]) -> str:
-    operators = result.output.operators
-    for name, wanted in expect.items():
-        found = sum(n for op, n in operators.items() if op == name or op.endswith(f"::{name}"))
-        if found != wanted:
-            reasons = [m.reason for m in result.missed][:1]
-            why = f"; the first reason given is: {reasons[0]}" if reasons else ""
-            return f"{found} {name} are left, and {wanted} were expected{why}"
-    return ""
+def _is_called(operator: str, name: str) -> bool:
+    """Whether an operator has this name, with its domain or without."""
+    return operator == name or operator.endswith(f"::{name}")
 
 
-def _json(outcome: _Outcome, verification: Verification | None, seconds: float) -> dict[str, object]:
-    result = outcome.result
+def _json(outcome: _Outcome, seconds: float, refused: VerificationError | None, explain: bool) -> dict[str, object]:
+    from graphopt.rewrite.explain import explain as tell
+
+    result, verification = outcome.result, outcome.verification
     return {
         "model": outcome.model,
         "output": str(outcome.output),
+        "refused": None if refused is None else str(refused),
         "bytes": sum(f.stat().st_size for f in outcome.written),
         "seconds": round(seconds, 3),
         "options": dict(result.options),
@@ -227,6 +266,7 @@ def _json(outcome: _Outcome, verification: Verification | None, seconds: float) 
         ],
         "notes": list(outcome.graph.info.notes),
         "verified": None if verification is None else verification.to_json(),
+        **({"explanation": tell(result.record)} if explain else {}),
     }
 
 
@@ -247,20 +287,23 @@ def _applied(result: Result) -> list[dict[str, object]]:
     return [{"pass": p, "rule": r, "class": c, "times": n} for (p, r, c), n in rules_applied(result.records).items()]
 
 
-def _show(outcome: _Outcome, verification: Verification | None, seconds: float) -> None:
-    from graphopt.rewrite.explain import count, rules_applied
+def _show(outcome: _Outcome, seconds: float) -> None:
+    from graphopt.rewrite.explain import count, rules_applied, size
 
-    result = outcome.result
+    result, verification = outcome.result, outcome.verification
     before, after = result.input, result.output
     rows = [
         ("nodes", f"{before.nodes:,}", f"{after.nodes:,}"),
         ("multiply-accumulates", count(before.macs), count(after.macs)),
-        ("bytes moved", f"{count(before.bytes_moved)}B", f"{count(after.bytes_moved)}B"),
-        ("constants", f"{count(before.constant_bytes)}B", f"{count(after.constant_bytes)}B"),
+        ("bytes moved", size(before.bytes_moved), size(after.bytes_moved)),
+        ("constants", size(before.constant_bytes), size(after.constant_bytes)),
     ]
     emit(grid(outcome.model, ("", "before", "after"), rows, right=(1, 2)))
     done = [(p, r, c, str(n)) for (p, r, c), n in rules_applied(result.records).items()]
-    emit(grid("", ("pass", "rule", "class", "times"), done, right=(3,)))
+    if done:
+        emit(grid("", ("pass", "rule", "class", "times"), done, right=(3,)))
+    else:
+        click.echo("no rewrite was made\n")
     reasons: dict[tuple[str, str], int] = {}
     for miss in result.missed:
         reasons[miss.rule, miss.reason] = reasons.get((miss.rule, miss.reason), 0) + 1
@@ -283,9 +326,11 @@ def _show(outcome: _Outcome, verification: Verification | None, seconds: float) 
         click.echo(f"note: {note}")
     if any(a.rule == "initializer_input" for a in result.records):
         click.echo("note: initializers that were inputs are constants now (--skip initializer_input keeps them)")
-    size = sum(f.stat().st_size for f in outcome.written)
+    written = sum(f.stat().st_size for f in outcome.written)
     if verification is not None:
         for line in verification.lines():
             click.echo(line)
+    if outcome.record is not None:
+        click.echo(f"record: {outcome.record}")
     word = "not verified" if verification is None else "verified"
-    click.echo(f"{word}: {outcome.output} ({count(size)}B) in {seconds:.2f} s")
+    click.echo(f"{word}: {outcome.output} ({size(written)}) in {seconds:.2f} s")

@@ -25,7 +25,7 @@ def command(model: str, layers: bool, as_json: bool) -> None:
     """
     from graphopt.analysis.inspect import inspect
     from graphopt.api import load
-    from graphopt.rewrite.explain import count
+    from graphopt.rewrite.explain import count, size
 
     graph = load(model)
     found = inspect(graph)
@@ -41,16 +41,16 @@ def command(model: str, layers: bool, as_json: bool) -> None:
         "nodes": f"{found.nodes:,}",
         "parameters": f"{found.parameters:,}",
         "buffers": f"{found.buffers:,}",
-        "constants": f"{count(found.constant_bytes)}B",
+        "constants": size(found.constant_bytes),
         "multiply-accumulates": f"{count(found.macs)} ({found.bound})",
-        "activations": f"{count(found.activations)}, {count(found.activation_bytes)}B",
-        "alive at once": f"{count(found.peak_activation_bytes)}B at most",
+        "activations": f"{count(found.activations)}, {size(found.activation_bytes)}",
+        "alive at once": f"{size(found.peak_activation_bytes)} at most",
     }
     emit(pairs(model, rows))
     emit(grid("", ("operator", "nodes"), [(k, str(v)) for k, v in found.operators.items()], right=(1,)))
     if layers:
         table = [
-            (x.name, x.op, x.output_shape, f"{x.parameters:,}", count(x.macs), f"{count(x.bytes_moved)}B")
+            (x.name, x.op, x.output_shape, f"{x.parameters:,}", count(x.macs), size(x.bytes_moved))
             for x in found.layers
         ]
         emit(grid("", ("layer", "operator", "output", "parameters", "MACs", "moved"), table, right=(3, 4, 5)))

@@ -35,8 +35,23 @@ def _read_shapes(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 
 def names(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """Comma-separated names, from options that may be repeated."""
+    """Comma-separated names of passes or rules, from options that may be repeated."""
+    for item in value:
+        if not item.replace(",", "").strip():
+            raise click.BadParameter(f"{item!r} names nothing")
     return tuple(n.strip() for v in value for n in v.split(",") if n.strip())
+
+
+def pass_names(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """The same, of passes alone: a single rule can be left out, but not run by itself."""
+    chosen = names(ctx, param, value)
+    if chosen:
+        from graphopt.passes.pipeline import RULES
+
+        for pass_name, rule in RULES:
+            if rule in chosen:
+                raise click.BadParameter(f"{rule!r} is a rule of the pass {pass_name}: name the pass")
+    return chosen
 
 
 def growth(ctx: click.Context, param: click.Parameter, value: str) -> float:
@@ -56,7 +71,8 @@ def expectations(ctx: click.Context, param: click.Parameter, value: tuple[str, .
     for item in value:
         for part in item.split(","):
             name, _, number = part.partition("=")
-            if not name or not number.isdecimal():
+            if not name.strip() or not number.strip().isdecimal():
                 raise click.BadParameter(f"{part!r} is not OPERATOR=COUNT, as in bn=0")
+            name = name.strip()
             found["BatchNormalization" if name.lower() == "bn" else name] = int(number)
     return found

@@ -13,7 +13,7 @@ from graphopt.errors import UsageError
 @click.argument("name", required=False)
 @options.as_json
 def command(name: str | None, as_json: bool) -> None:
-    """List the passes in their order, or tell what the pass NAME does, with the IR before and after.
+    """List the passes in their order, or tell what NAME does, a pass or a rule's pass, with the IR before and after.
 
     \b
     Examples:
@@ -22,10 +22,10 @@ def command(name: str | None, as_json: bool) -> None:
     """
     from graphopt.passes.pipeline import PASSES
 
-    if name is not None and name not in PASSES:
-        raise UsageError(f"there is no pass {name!r}: `graphopt passes` lists them")
+    chosen = [p for p in PASSES.values() if name in (None, p.name, *(r.name for r in p.rules))]
+    if not chosen:
+        raise UsageError(f"there is no pass or rule {name!r}: `graphopt passes` lists the passes")
     if as_json:
-        chosen = [PASSES[name]] if name else list(PASSES.values())
         emit_json([
             {"name": p.name, "targets": sorted(p.targets), "level": f"O{p.level}", "doc": p.doc,
              "rules": [{"name": r.name, "class": r.cls.value, "doc": r.doc} for r in p.rules]}
@@ -40,7 +40,7 @@ def command(name: str | None, as_json: bool) -> None:
         ]  # fmt: skip
         emit(grid("", ("pass", "class", "from", "targets", "what it does"), rows))
         return
-    chosen_pass = PASSES[name]
-    click.echo(chosen_pass.doc.strip() + "\n")
-    rules = [(r.name, r.cls.value, r.doc.splitlines()[0] if r.doc else "") for r in chosen_pass.rules]
-    emit(grid("", ("rule", "class", "what it does"), rules))
+    for p in chosen:
+        click.echo(f"{p.name}: {p.doc.strip()}\n")
+        rules = [(r.name, r.cls.value, r.doc.splitlines()[0] if r.doc else "") for r in p.rules]
+        emit(grid("", ("rule", "class", "what it does"), rules))

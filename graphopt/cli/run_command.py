@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import click
 
 from graphopt.cli import options
 from graphopt.cli.show import emit, emit_json, grid, progress
+from graphopt.errors import UsageError
 
 
 @click.command()
@@ -33,24 +35,20 @@ def command(
       graphopt run zoo:lenet5
       graphopt run model.onnx --input image=photo.npy --output out.npz
     """
-    import numpy as np
-
     from graphopt.api import compile as compile_model
     from graphopt.onnx_format.atomic import check_writable
     from graphopt.runtime.inputs import load_inputs
 
+    if inputs and shapes:
+        raise UsageError("--shapes is for random inputs: leave it out where --input gives arrays")
     if output is not None:
         check_writable(output)
+        if output.resolve() == Path(model).resolve():
+            raise UsageError("--output names the model itself")
     with progress() as step:
         step(f"compiling {model}")
         session = compile_model(model, target=target)
-        if inputs:
-            feeds, said = load_inputs(inputs), ""
-        else:
-            feeds, said = (
-                session.random_inputs(shapes),
-                "random inputs from seed 0: give --input for your own",
-            )
+        feeds = load_inputs(inputs) if inputs else session.random_inputs(shapes)
         step("running")
         results = session.run(feeds)
     if output is not None:
@@ -59,15 +57,21 @@ def command(
 
         with AtomicOutput() as writing:
             writing.write(output, [npz_bytes(results)])
+    given, made = ({k: _facts(v) for k, v in arrays.items()} for arrays in (feeds, results))
     if as_json:
-        emit_json({"seeded": not inputs, "outputs": {k: _facts(v) for k, v in results.items()}})
+        emit_json({"seeded": not inputs, "inputs": given, "outputs": made})
         return
-    if said:
-        click.echo(said)
-    rows = [(n, *map(str, _facts(np.asarray(v)).values())) for n, v in results.items()]
+    if not inputs:
+        which = ", ".join(f"{n} {f['dtype']}{f['shape']}" for n, f in given.items())
+        click.echo(f"random inputs from seed 0: {which}; give --input for your own\n")
+    rows = [(n, *map(_shown, f.values())) for n, f in made.items()]
     emit(grid("", ("output", "dtype", "shape", "min", "mean", "max"), rows, right=(3, 4, 5)))
     if output is not None:
         click.echo(f"saved: {output}")
+
+
+def _shown(fact: object) -> str:
+    return f"{fact:.6g}" if isinstance(fact, float) else str(fact)
 
 
 def _facts(array: object) -> dict[str, object]:
@@ -77,5 +81,13 @@ def _facts(array: object) -> dict[str, object]:
     facts: dict[str, object] = {"dtype": str(data.dtype), "shape": list(data.shape)}
     if data.size and data.dtype.kind in "fiub":
         wide = data.astype(np.float64)
-        facts.update(min=float(wide.min()), mean=float(wide.mean()), max=float(wide.max()))
+        with np.errstate(all="ignore"):
+            facts.update(
+                {k: _plain(float(v)) for k, v in (("min", wide.min()), ("mean", wide.mean()), ("max", wide.max()))}
+            )
     return facts
+
+
+def _plain(number: float) -> float | str:
+    """NaN and infinities as text: JSON has none."""
+    return number if math.isfinite(number) else str(number)

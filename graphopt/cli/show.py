@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+PIPE_WIDTH = 10_000  # columns; so that a search finds a reason on one line
+
+WHOLE = 20  # characters of a cell that a narrow terminal does not break: the names of passes and rules
+
+
 class Step(Protocol):
     """Says what is being done now."""
 
@@ -28,9 +33,10 @@ def progress() -> Iterator[Step]:
         yield lambda what: None
         return
     from rich.console import Console
+    from rich.text import Text
 
     with Console(stderr=True).status("starting") as status:
-        yield lambda what: status.update(what)  # noqa: PLW0108  # `update` has more parameters
+        yield lambda what: status.update(Text(what))  # names of files are no markup
 
 
 def emit_json(data: object) -> None:
@@ -39,11 +45,14 @@ def emit_json(data: object) -> None:
 
 
 def emit(what: RenderableType) -> None:
-    """Something rich on standard output, plain on a pipe."""
+    """Something rich on standard output, and an empty line; on a pipe plain, with lines as long as they need to be."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 110
-    Console(width=width, soft_wrap=not sys.stdout.isatty(), highlight=False).print(what)
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    with console.capture() as captured:
+        console.print(what)
+    lines = (line.rstrip() for line in captured.get().splitlines())
+    click.echo("\n".join(lines).strip("\n") + "\n")
 
 
 def grid(
@@ -51,17 +60,29 @@ def grid(
 ) -> RenderableType:
     """A table; columns with an index in `right` are aligned to the right."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=Text(title, no_wrap=True, overflow="ignore") if title else None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_header=any(columns),
+    )
     for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i in right else "left", overflow="fold")
+        longest = max((len(row[i]) for row in rows if i < len(row)), default=0)
+        table.add_column(
+            column,
+            justify="right" if i in right else "left",
+            overflow="fold",
+            min_width=min(longest, WHOLE),
+        )
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(Text, row))
     return table
 
 
 def pairs(title: str, rows: Mapping[str, str]) -> RenderableType:
     """A table of names and values."""
-    return grid(title, ("", ""), [(k, v) for k, v in rows.items()])
+    return grid(title, ("", ""), list(rows.items()))
