@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from graphopt.errors import GraphoptError
     from graphopt.frontends.tracer import trace
     from graphopt.ir.graph import Graph
+    from graphopt.ir.text import difference
     from graphopt.ir.types import f16, f32, f64, i32, i64
     from graphopt.onnx_format.writer import save
     from graphopt.passes.pipeline import optimize
@@ -37,6 +38,7 @@ _WHERE = {
     "Record": "graphopt.rewrite.record",
     "Result": "graphopt.passes.result",
     "compile": "graphopt.api",
+    "difference": "graphopt.ir.text",
     "explain": "graphopt.rewrite.explain",
     "f16": "graphopt.ir.types",
     "f32": "graphopt.ir.types",
@@ -62,6 +64,7 @@ __all__ = [
     "Result",
     "__version__",
     "compile",
+    "difference",
     "explain",
     "f16",
     "f32",

@@ -105,7 +105,7 @@ def test_no_node_is_without_a_story(graph: Graph) -> None:
     origins = told.origins()
     assert {o.node.id for o in origins} == left
     for origin in origins:
-        assert origin.steps or origin.sources == (origin.node,)
+        assert origin.steps or [n.id for n in origin.sources] == [origin.node.id]
 
 
 def test_all_that_was_missed_is_told() -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from graphopt.ir.types import Type
 
 _GAP = 1 << 20  # between the positions of neighbours, so that most insertions renumber nothing
-OMITTED = "_"  # the name of a result that the node does not give
+OMITTED = "\udc5f"  # the name of a result that the node does not give: a lone surrogate, which no file can hold
 
 
 class Use(NamedTuple):
@@ -462,6 +462,7 @@ class Graph:
         if value not in self._inputs or value.constant is None:
             raise GraphError(f"{value!r} is not an input with a default")
         before = dict(self._inputs)
+        self.set_type(value, value.constant.type)
         del self._inputs[value]
         self._put_constant(value)
 
@@ -764,6 +765,22 @@ def _check_read(value: Value, reader: Node | Graph, at: Node | None, scope: Grap
         raise GraphError(f"{reader!r} reads {value!r}, which is not visible there")
     if value.producer is not None and at is not None and not value.producer.precedes(at):
         raise GraphError(f"{reader!r} reads {value!r} before it is defined")
+
+
+class ByName:
+    """Finds values by name while a graph changes: a table that is made again when it turns out to be old."""
+
+    def __init__(self, values: Callable[[], Iterable[Value]]) -> None:
+        self._values = values
+        self._table: dict[str, Value] = {}
+
+    def __call__(self, name: str) -> Value | None:
+        """The value that has the name now; None where none does."""
+        found = self._table.get(name)
+        if found is None or found.name != name or found.graph is None:
+            self._table = {v.name: v for v in self._values()}
+            found = self._table.get(name)
+        return found
 
 
 def copy_nodes(source: Iterable[Node], target: Graph, mapping: dict[Value, Value]) -> None:

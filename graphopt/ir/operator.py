@@ -52,7 +52,8 @@ class Operator:
 class Opaque(Operator):
     """An operator without a room: carried through untouched, taken to be random and to have effects.
 
-    `version` is the opset of its domain that the node was written for, so that it is not moved to another.
+    `version` is the opset of its domain that the node was written for, so that it is not moved to another; `why` says
+    why an operator that has a room is opaque here.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Opaque(Operator):
     bound: Mapping[str, Attribute] = field(default_factory=lambda: EMPTY)
     version: int | None = None
     overload: str = ""
+    why: str = field(default="", compare=False)
     is_opaque: ClassVar[bool] = True
 
     @property

@@ -25,6 +25,7 @@ from graphopt.ir.types import DTYPES, ForeignType, OptionalType, SequenceType, T
 Make: TypeAlias = Callable[[str, str, Mapping[str, Attribute]], Operator]
 
 DEEPEST = 64  # subgraphs, or types, within each other
+LEFT_OUT = "_"  # an operand or a result that is not there
 DATA_WORDS = frozenset({"dense", "splat", "random", "uniform"})  # not the names of operators, unless quoted
 LISTS: Mapping[str, tuple[Kind, Kind]] = MappingProxyType(  # the word for a list, its kind and its elements'
     {
@@ -196,9 +197,11 @@ class _Parser(Tokens):
     def results(self) -> list[tuple[Value, int]]:
         """`%a: f32[N], _`, and where each stands; nothing for a node without results."""
         found: list[tuple[Value, int]] = []
-        while self.kind == "value" or self.text == OMITTED:
+        while self.kind == "value" or self.text == LEFT_OUT:
             at = self.at
-            value = Value(self.value_name() if self.kind == "value" else self.advance())
+            value = Value(self.value_name() if self.kind == "value" else OMITTED)
+            if value.name == OMITTED:
+                self.advance()
             if self.accept(":"):
                 value.type = self.type()
             found.append((value, at))
@@ -239,7 +242,7 @@ class _Parser(Tokens):
         self.expect("(")
         operands: list[Value | None] = []
         while self.text != ")":
-            if self.accept(OMITTED):
+            if self.accept(LEFT_OUT):
                 operands.append(None)
             else:
                 at = self.at

@@ -41,10 +41,10 @@ from graphopt.ir.dims import Dim, substitute, symbol, symbols
 from graphopt.ir.graph import OMITTED, Graph, Node, Value
 from graphopt.ir.literal import format_data, format_element, format_string
 from graphopt.ir.operator import Opaque, Operator
-from graphopt.ir.parser import DATA_WORDS, LISTS, parse
+from graphopt.ir.parser import DATA_WORDS, LEFT_OUT, LISTS, parse
 from graphopt.ir.types import OptionalType, SequenceType, TensorType, Type, f32
 
-__all__ = ["parse", "print_graph", "same"]
+__all__ = ["difference", "parse", "print_graph"]
 
 Constants: TypeAlias = Literal["short", "elide"]
 _PLAIN = re.compile(r"[A-Za-z_][\w.]*")
@@ -132,7 +132,7 @@ class _Printer:
     def node(self, node: Node, indent: str) -> None:
         if node.results:
             self.parts.append(", ".join([self.result(r) for r in node.results]) + " = ")
-        operands = ", ".join([OMITTED if o is None else value_text(o.name) for o in node.operands])
+        operands = ", ".join([LEFT_OUT if o is None else value_text(o.name) for o in node.operands])
         self.parts.append(f"{operator_text(node.op)}({operands})")
         attributes = node.op.attributes
         for i, (key, attribute) in enumerate(attributes.items()):
@@ -146,7 +146,7 @@ class _Printer:
     def result(self, value: Value) -> str:
         """A result with its type."""
         if value.name == OMITTED:
-            return OMITTED if value.type is None else f"{OMITTED}: {self._type(value.type)}"
+            return LEFT_OUT if value.type is None else f"{LEFT_OUT}: {self._type(value.type)}"
         return f"{value_text(value.name)}: {self._type(value.type)}"
 
     def attribute(self, attribute: Attribute, indent: str) -> None:
@@ -183,11 +183,11 @@ def float_text(value: float) -> str:
 
 def value_text(name: str) -> str:
     """A value as it is read: `%x`, `%"a/b:0"`."""
-    return f"%{name}" if _PLAIN.fullmatch(name) and name != OMITTED else f"%{format_string(name)}"
+    return f"%{name}" if _PLAIN.fullmatch(name) and name != LEFT_OUT else f"%{format_string(name)}"
 
 
 def _word_text(name: str) -> str:
-    plain = _PLAIN.fullmatch(name) and name not in DATA_WORDS and name != OMITTED
+    plain = _PLAIN.fullmatch(name) and name not in DATA_WORDS and name != LEFT_OUT
     return name if plain else format_string(name)
 
 
@@ -200,7 +200,7 @@ def operator_text(op: Operator) -> str:
     return text
 
 
-def same(a: Graph, b: Graph) -> str | None:
+def difference(a: Graph, b: Graph) -> str | None:
     """None when the graphs are equal, else a sentence that says the first difference.
 
     Compared: opsets, and in the order in which they stand inputs, constants, nodes, outputs; their names, types,
@@ -209,14 +209,14 @@ def same(a: Graph, b: Graph) -> str | None:
     """
     if dict(a.info.opsets) != dict(b.info.opsets):
         return f"the opsets are {dict(a.info.opsets)} and {dict(b.info.opsets)}"
-    difference = _Comparison(_Numbering(), _Numbering()).graph(a, b)
-    if difference is None:
+    found = _Comparison(_Numbering(), _Numbering()).graph(a, b)
+    if found is None:
         return None
     # Numbers follow the order in a dim's normal form, which follows names: one of the two may be numbered already.
     for left, right in ((_Numbering(), _Numbering(off=True)), (_Numbering(off=True), _Numbering())):
         if _Comparison(left, right).graph(a, b) is None:
             return None
-    return difference
+    return found
 
 
 @dataclass
@@ -239,11 +239,11 @@ class _Comparison:
             if len(mine) != len(its):
                 return f"in the graph {a.name!r} there are {len(mine)} and {len(its)} {what}"
         for one, other in zip((*a.inputs, *a.constants), (*b.inputs, *b.constants), strict=True):
-            if difference := self.value(one, other):
-                return difference
+            if found := self.value(one, other):
+                return found
         for node, its_node in zip(a.nodes, b.nodes, strict=True):
-            if difference := self.node(node, its_node):
-                return difference
+            if found := self.node(node, its_node):
+                return found
         for i, (one, other) in enumerate(zip(a.outputs, b.outputs, strict=True)):
             if not self.operand(one, other):
                 return f"in the graph {a.name!r} output {i} is %{one.name} and %{other.name}"
@@ -282,11 +282,11 @@ class _Comparison:
         if mine.keys() != its.keys():
             return f"{what} has the attributes {sorted(mine)} and {sorted(its)}"
         for key in mine:
-            if difference := self.attribute(mine[key], its[key]):
-                return f"{what}, attribute {key}: {difference}"
+            if found := self.attribute(mine[key], its[key]):
+                return f"{what}, attribute {key}: {found}"
         for one, other in zip(a.results, b.results, strict=True):
-            if difference := self.value(one, other):
-                return difference
+            if found := self.value(one, other):
+                return found
         return None
 
     def attribute(self, a: Attribute, b: Attribute) -> str | None:
@@ -298,8 +298,8 @@ class _Comparison:
             return f"{len(mine)} and {len(its)} elements"
         for one, other in zip(mine, its, strict=True):
             if isinstance(one, Graph) and isinstance(other, Graph):
-                if difference := self.graph(one, other):
-                    return difference
+                if found := self.graph(one, other):
+                    return found
             elif isinstance(one, Constant) and isinstance(other, Constant):
                 if not one.same(other):
                     return f"{one.type} and {other.type} with other data"

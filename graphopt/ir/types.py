@@ -12,7 +12,7 @@ from graphopt.errors import GraphError
 from graphopt.ir.dims import Dim, Expr, is_anonymous, product, symbol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
 Shape: TypeAlias = tuple[Dim, ...]
 
@@ -255,6 +255,23 @@ def meet(a: Type | None, b: Type | None) -> Type | None:
     if a != b:
         raise GraphError(f"a value cannot be both {a} and {b}")
     return a
+
+
+def settle(known: Type | None, declared: Type | None, fixed: Container[Dim] = ()) -> Type | None:
+    """What is known of a value from its operator's rule, and from its declaration where the rule says nothing.
+
+    A declared number fills an unnamed dim, but for those in `fixed`; it never takes the place of a symbol: a note that
+    was made at another batch would freeze it.
+
+    Raises:
+        GraphError: the two contradict each other.
+    """
+    both = meet(known, declared)
+    if not isinstance(known, TensorType) or not isinstance(both, TensorType) or known.shape is None:
+        return both
+    dims = (k if k in fixed or not (isinstance(k, int) or is_anonymous(k)) else b
+            for k, b in zip(known.shape, both.shape or (), strict=True))  # fmt: skip
+    return both.with_shape(tuple(dims))
 
 
 def is_refinement(new: Type | None, old: Type | None) -> bool:

@@ -57,6 +57,11 @@ class _Inliner:
             graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
             for graph in graphs:
                 body = self.run(list(graph.node), opsets, depth + 1)
+                if any(version != opsets for _, version in body):
+                    raise ModelError(
+                        f"{node.op_type} `{node.name}` holds a function of another opset in a subgraph: "
+                        "leave the functions as they are with --keep-functions"
+                    )
                 del graph.node[:]
                 graph.node.extend(n for n, _ in body)
         return copy

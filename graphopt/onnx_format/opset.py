@@ -7,6 +7,7 @@ target opset, so that an operator, attribute or element type that it lacks is re
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from graphopt.errors import GraphoptError, OpsetError
 from graphopt.ir.operator import Opaque, Operator
@@ -31,8 +32,8 @@ def upgrade(domain: str, name: str, step: Step, version: int | None) -> tuple[Op
             if version is not None and adapter.version > version:
                 raised = adapter.up(raised)
         return room.of(raised.attributes), raised
-    except GraphoptError:
-        return opaque, step
+    except GraphoptError as error:
+        return replace(opaque, why=str(error)), step
 
 
 def downgrade(op: Operator, step: Step, version: int) -> Step:
@@ -45,7 +46,7 @@ def downgrade(op: Operator, step: Step, version: int) -> Step:
         if op.domain == "" and op.version is not None and not _same_definition(op.name, op.version, version):
             raise OpsetError(
                 f"{op.name} was written for opset {op.version} and is carried as it is: opset {version} defines it "
-                "otherwise; leave --opset out"
+                "otherwise; leave --opset out, or keep a function that brought it with --keep-functions"
             )
         return step
     room = find_room(op.name, op.domain)

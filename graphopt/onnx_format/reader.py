@@ -15,12 +15,13 @@ import onnx
 from graphopt.errors import GraphError, ModelError
 from graphopt.ir.attributes import Attribute
 from graphopt.ir.constant import Constant
+from graphopt.ir.dims import Dim, is_anonymous
 from graphopt.ir.graph import OMITTED, Graph, ModelInfo, Node, Value
 from graphopt.ir.operator import Opaque
-from graphopt.ir.types import Type, meet
+from graphopt.ir.types import TensorType, Type, settle
 from graphopt.onnx_format.functions import FunctionKey, expand
 from graphopt.onnx_format.opset import upgrade
-from graphopt.onnx_format.order import in_order
+from graphopt.onnx_format.order import in_order, reads
 from graphopt.onnx_format.protos import TensorReader, as_text, read_attribute, read_type
 from graphopt.ops.infer import annotate, fact
 from graphopt.ops.room import NEWEST, Step
@@ -51,6 +52,7 @@ class _Reader:
         self.tensors = tensors
         self.opsets = _opsets(model)
         self.odd: list[str] = []
+        self.unnamed: set[Dim] = set()  # of the model's inputs: a caller may give them any number
         self.functions: dict[FunctionKey, onnx.FunctionProto] = {}
         if not options.keep_functions:
             self.functions = {(_domain(f.domain), f.name, f.overload): f for f in model.functions}
@@ -96,6 +98,10 @@ class _Reader:
             twice = next(n for n in names if names.count(n) > 1)
             raise ModelError(f"the initializer `{twice}` is defined twice: export the model again")
 
+        def local(name: str) -> str:
+            """A value's name; another one where it would hide one from outside, which a rewrite might want to read."""
+            return graph.fresh_name(name) if name in visible else name
+
         def define(value: Value, name: str) -> None:
             as_text(name)
             as_text(value.doc)
@@ -106,21 +112,28 @@ class _Reader:
         for info_proto in proto.input:
             default = defaults.pop(info_proto.name, None)
             constant = None if default is None else self.tensors.read(default, default.name)
-            value = Value(info_proto.name, self.declared_type(info_proto), constant)
+            value = Value(local(info_proto.name), self.declared_type(info_proto), constant)
             value.doc, value.metadata = info_proto.doc_string, _props(info_proto.metadata_props)
-            if constant is not None and value.type is not None:
-                value.type = constant.type
+            if outer is None and isinstance(value.type, TensorType):
+                self.unnamed.update(d for d in value.type.shape or () if is_anonymous(d))
             define(graph.add_input(value), info_proto.name)
         for tensor in defaults.values():
-            value = Value(tensor.name, constant=self.tensors.read(tensor, tensor.name))
+            value = Value(local(tensor.name), constant=self.tensors.read(tensor, tensor.name))
             value.doc = tensor.doc_string
             define(graph.add_constant(value), tensor.name)
         for sparse in proto.sparse_initializer:
             self.read_sparse(graph, sparse, define)
         nodes = expand(proto.node, self.functions, self.opsets)
         outputs = {o.name: o for o in proto.output}
+        read: set[str] = set(outputs)
+
+        def is_read(name: str) -> bool:
+            if len(read) == len(outputs):  # most graphs need not know
+                read.update(n for node, _ in nodes for n in reads(node))
+            return name in read
+
         for node, version_of in in_order(nodes, scope, visible):
-            self.read_node(node, version_of, graph, scope, visible, declared, outputs, define)
+            self.read_node(node, version_of, graph, scope, visible, declared, outputs, define, local, is_read)
         for i, output in enumerate(proto.output):
             found = scope.get(output.name) or visible.get(output.name)
             if found is None:
@@ -149,10 +162,13 @@ class _Reader:
             self.odd.append(f"the type of `{info.name}` is not read: {error}")
             return None
 
+    def settle(self, known: Type | None, declared: Type | None) -> Type | None:
+        return settle(known, declared, self.unnamed)
+
     def declare(self, value: Value, graph: Graph, info: onnx.ValueInfoProto) -> None:
         declared = self.declared_type(info)
         try:
-            known = meet(value.type, declared)
+            known = self.settle(value.type, declared)
         except GraphError as error:
             self.odd.append(f"`{info.name}` is declared {declared}, and is {value.type}: {error}")
             return
@@ -171,6 +187,8 @@ class _Reader:
         declared: Mapping[str, onnx.ValueInfoProto],
         outputs: Mapping[str, onnx.ValueInfoProto],
         define: Callable[[Value, str], None],
+        local: Callable[[str], str],
+        is_read: Callable[[str], bool],
     ) -> None:
         domain = _domain(proto.domain)
         for text in (proto.op_type, proto.name, proto.doc_string, *(a.name for a in proto.attribute)):
@@ -196,7 +214,8 @@ class _Reader:
         if len(attributes) != len(proto.attribute):
             raise ModelError(f"{proto.op_type} `{label}` has an attribute twice: export the model again")
         known = tuple(fact(look_up(name)) if name else None for name in proto.input)
-        step = Step(MappingProxyType(attributes), tuple(proto.input), tuple(proto.output), known)
+        asked = tuple(n if i == 0 or is_read(n) else "" for i, n in enumerate(proto.output))
+        step = Step(MappingProxyType(attributes), tuple(proto.input), asked, known)
         version = version_of.get(domain)
         if domain == "" and version is not None and version > NEWEST:
             raise ModelError(f"the model uses opset {version}, and graphopt reads opsets up to {NEWEST}")
@@ -211,10 +230,10 @@ class _Reader:
                 operands.append(look_up(operand) if operand else None)
         while operands and operands[-1] is None:
             operands.pop()
-        names = list(proto.output)
+        names = list(proto.output)[: len(step.results)]
         while names and not names[-1]:
             names.pop()
-        results = [Value(name or OMITTED) for name in names]
+        results = [Value(local(name) if name else OMITTED) for name in names]
         node = Node(op, operands, results, name=proto.name, origins=(proto.name,) if proto.name else ())
         node.doc, node.metadata = proto.doc_string, _props(proto.metadata_props)
         graph.insert(node)
@@ -226,7 +245,7 @@ class _Reader:
             if info is not None:
                 value.type = self.declared_type(info)
                 value.doc, value.metadata = info.doc_string, _props(info.metadata_props)
-        annotate(node, graph, self.odd)
+        annotate(node, graph, self.odd, self.settle)
 
 
 def _opsets(model: onnx.ModelProto) -> dict[str, int]:

@@ -223,8 +223,9 @@ def _write_node(skeleton: _Skeleton, graph: onnx.GraphProto, node: Node) -> None
     op = node.op
     names = tuple("" if o is None else o.name for o in node.operands)
     results = tuple("" if r.name == OMITTED else r.name for r in node.results)
+    asked = tuple(name if i == 0 or node.results[i].is_read else "" for i, name in enumerate(results))
     try:
-        step = downgrade(op, Step(op.attributes, names, results, facts(node)), skeleton.opset)
+        step = downgrade(op, Step(op.attributes, names, asked, facts(node)), skeleton.opset)
     except OpsetError as error:
         raise OpsetError(f"{op} `{node.label}`: {error}") from None
     for value in node.operands:
@@ -241,7 +242,7 @@ def _write_node(skeleton: _Skeleton, graph: onnx.GraphProto, node: Node) -> None
         operands.pop()
     proto = graph.node.add(op_type=op.name, domain=op.domain, name=node.name, doc_string=node.doc)
     proto.input.extend(str(o) for o in operands)
-    proto.output.extend(step.results)
+    proto.output.extend(results[: len(step.results)])
     if isinstance(op, Opaque):
         proto.overload = op.overload
     _put_props(proto.metadata_props, node.metadata)

@@ -18,14 +18,18 @@ __all__ = ["dropout"]
 
 
 def _to_12(step: Step) -> Step:
-    """The ratio became an operand; Dropout of older opsets is at inference always."""
+    """The ratio became an operand; Dropout of older opsets is at inference always, and does not define its mask."""
+    if any(step.results[1:]):
+        raise OpsetError("the mask of Dropout before opset 12 is not defined")
     ratio = step.attributes.get("ratio")
     value = ratio.value if ratio is not None and isinstance(ratio.value, float) else 0.5
-    plain = replace(first_operands(step, 1), attributes=without(step, "ratio"))
+    plain = replace(first_operands(step, 1), attributes=without(step, "ratio"), results=step.results[:1])
     return with_operand(plain, 1, Constant.of(np.asarray(value, np.float32)))
 
 
 def _below_12(step: Step) -> Step:
+    if any(step.results[1:]):
+        raise OpsetError("the mask of Dropout needs opset 12")
     mode = constant_of(step, 2)
     if given(step, 2) and (mode is None or mode.any()):
         raise OpsetError("Dropout in training mode needs opset 12")
@@ -35,15 +39,15 @@ def _below_12(step: Step) -> Step:
     attributes = dict(without(step, "seed"))
     if ratio is not None:
         attributes["ratio"] = Attribute(Kind.FLOAT, float(np.float32(ratio.reshape(()).item())))
-    return replace(first_operands(step, 1), attributes=attributes)
+    return replace(first_operands(step, 1), attributes=attributes, results=step.results[:1])
 
 
 @operator("Dropout", since=1)
 class Dropout(Room):
     """x at inference; in training mode elements are dropped at random and the others scaled. ONNX Dropout-22.
 
-    The mask has the data's type before opset 10 and no defined content at inference before opset 12: nodes are
-    taken over these steps as they are.
+    The mask has the data's type before opset 10 and no defined content at inference before opset 12: a node whose
+    mask is read does not cross that step.
     """
 
     x = operand(FLOAT)

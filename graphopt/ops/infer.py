@@ -10,6 +10,8 @@ from graphopt.ir.types import TensorType, Type, meet
 from graphopt.ops.room import Fact, Room, UnknownRankError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
 
@@ -85,8 +87,10 @@ def check_operands(op: Room, known: tuple[Fact | None, ...]) -> None:
             raise TypeRuleError(f"{op.name}'s operand {slot.name!r} is {given.type}, and it takes {kinds}")
 
 
-def annotate(node: Node, graph: Graph, odd: list[str] | None = None) -> None:
-    """Infer a node's result types and write them down, combined with what is declared.
+def annotate(
+    node: Node, graph: Graph, odd: list[str] | None = None, combine: Callable[[Type, Type | None], Type | None] = meet
+) -> None:
+    """Infer a node's result types and write them down, combined with what is there already.
 
     Where the rule and the declaration contradict each other the rule wins, as in ONNX Runtime, and `odd` gets
     a sentence. A node whose operands break its rule raises, unless `odd` is given: then it keeps what is declared.
@@ -102,7 +106,7 @@ def annotate(node: Node, graph: Graph, odd: list[str] | None = None) -> None:
         if rule is None:
             continue
         try:
-            known = meet(rule, result.type)
+            known = combine(rule, result.type)
         except GraphoptError as error:
             known = rule
             if odd is not None:

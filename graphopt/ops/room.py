@@ -61,6 +61,7 @@ class Trait(Enum):
     SHAPE_ARITHMETIC = auto()  # the kernel also computes on dims (object arrays)
     ACTIVATION = auto()  # an elementwise nonlinearity of one tensor
     WINDOW = auto()  # slides a window over the spatial axes
+    PARTIAL = auto()  # not defined for all contents of its operands: an index out of range, an integer divided by 0
 
 
 class UnknownRankError(Exception):
@@ -138,7 +139,10 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A node on its way between opsets: attributes, and operands as value names or new constants ('' left out)."""
+    """A node on its way between opsets: attributes, and operands as value names or new constants ('' left out).
+
+    Results behind the first that nobody reads are '' too; an adapter may cut them off.
+    """
 
     attributes: Mapping[str, Attribute]
     operands: tuple[str | Constant, ...]

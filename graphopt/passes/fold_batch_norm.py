@@ -38,6 +38,7 @@ import numpy as np
 
 from graphopt.ir.constant import Constant
 from graphopt.ir.graph import Node, Value
+from graphopt.ir.operator import Opaque
 from graphopt.ops.algebra import ChannelAffine, LinearWeights, Refused
 from graphopt.ops.elementwise import Add
 from graphopt.ops.infer import facts
@@ -125,6 +126,7 @@ def _linear_before(site: Site) -> Node | None:
         if producer is not None and isinstance(producer.op, LinearWeights):
             site.match = Match(site.match.values, {"linear": producer}, (producer, node))
             arithmetic = isinstance(node.op, Room) and Trait.ELEMENTWISE in node.op.traits
+            site.require(producer.graph is node.graph, f"`{operand.name}` is computed outside of this subgraph")
             return None if arithmetic and not any(o.is_constant for o in others if o is not operand) else producer
     if isinstance(node.op, Room) and Trait.ELEMENTWISE in node.op.traits:
         return None
@@ -168,4 +170,12 @@ def _with_sum(site: Site, linear: Node, weight: Draft, shift: np.ndarray, axis: 
     return site.apply(Add(), product, site.constant(laid_out))
 
 
-PASS = Pass("fold_batch_norm", (fold_affine,), __doc__ or "")
+@rule(ROUNDING, some(Opaque))
+def carried_normalization(site: Site) -> None:
+    """A normalization in a form that no room takes is only carried: it is told, never folded."""
+    op = site.node.op
+    if isinstance(op, Opaque) and (op.domain, op.name) == ("", "BatchNormalization"):
+        raise Refused(f"it is carried as it is, in the form of opset {op.version}" + (f": {op.why}" if op.why else ""))
+
+
+PASS = Pass("fold_batch_norm", (fold_affine, carried_normalization), __doc__ or "")

@@ -35,6 +35,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphopt.errors import GraphoptError
 from graphopt.ir.constant import SMALL_BYTES, Constant
 from graphopt.ir.graph import Node
 from graphopt.ir.types import TensorType
@@ -134,13 +135,19 @@ def _fold(site: Site) -> list[Draft] | None:
     ]
 
 
+def _evaluated(recipe: Computed) -> np.ndarray:
+    try:
+        return recipe()
+    except (GraphoptError, NoKernelError, IndexError, ValueError) as error:
+        raise Refused(f"it cannot be computed: {error}") from None
+
+
 def _constant(recipe: Computed, kind: TensorType, site: Site, *, large: bool) -> Draft:
     if large:
+        if Trait.PARTIAL in recipe.op.traits:
+            _evaluated(recipe)  # it may fail, and must not do so when the file is written
         return site.constant(Constant(kind, recipe=recipe))
-    try:
-        array = recipe()
-    except NoKernelError as error:
-        raise Refused(str(error)) from None
+    array = _evaluated(recipe)
     site.require(
         array.shape == kind.shape and array.dtype == kind.dtype.numpy,
         f"its kernel gives {array.dtype}{list(array.shape)} for {kind}",

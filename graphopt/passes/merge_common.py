@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.graph import OMITTED, ByName, Graph, Node, Value
 from graphopt.ops.infer import facts
 from graphopt.ops.room import Room, Trait
 from graphopt.rewrite.pattern import some
@@ -39,7 +39,7 @@ def _key(node: Node) -> Hashable | None:
     operands = tuple(-1 if o is None else id(o) for o in node.operands)
     if Trait.COMMUTATIVE in op.traits and len(operands) == 2:
         operands = tuple(sorted(operands))
-    return (node.graph, op, operands, len(node.results))
+    return (node.graph, op, operands, *(r.name == OMITTED for r in node.results))
 
 
 def _merge_nodes(_: Graph) -> Rewrite:
@@ -66,16 +66,17 @@ def _merge_nodes(_: Graph) -> Rewrite:
     return same_node
 
 
-def _merge_constants(_: Graph) -> Rewrite:
+def _merge_constants(graph: Graph) -> Rewrite:
     seen: dict[Hashable, list[Value]] = {}
+    find = ByName(lambda: (v for g in graph.graphs() for v in g.constants))
 
     def same_constant(site: Site) -> Patch | None:
         value = site.value
         if value is None or value.graph is None or value.constant is None or not value.is_constant:
             return None
         if site.replaying:
-            kept = value.graph.find(str(site.facts["kept"]))
-            return Patch(((value, kept),))
+            kept = find(str(site.facts["kept"]))
+            return None if kept is None else Patch(((value, kept),))
         fingerprint = value.constant.fingerprint()
         if fingerprint is None or not value.is_read:
             return None

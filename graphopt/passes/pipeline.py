@@ -65,7 +65,7 @@ def optimize(
         level: `O0` carries the graph only; `O1` runs rewrites that every user wants; `O2` all.
         target: `portable` keeps to standard operators; `cpu` may use ONNX Runtime's own for the CPU.
         passes: names of the only passes to run, in the pipeline's order.
-        also: passes or rules to run that the level leaves out.
+        also: passes to run that the level leaves out.
         skip: passes or rules not to run.
         check: which rewrites are evaluated on small inputs before they are made.
         max_growth: the constants may grow to this many times their bytes plus 1 MB.
@@ -114,6 +114,9 @@ def _choose(
     for name in (*(only or ()), *also, *skip):
         if name not in PASSES and name not in rules:
             raise UsageError(f"there is no pass or rule {name!r}: `graphopt passes` lists them")
+        if name not in PASSES and name not in skip:
+            owner = next(p for p, rule in RULES if rule == name)
+            raise UsageError(f"{name!r} is a rule, and passes are asked for: give its pass, {owner!r}")
     chosen = set(only) if only is not None else {p.name for p in PASSES.values() if p.level <= LEVELS.index(level)}
-    chosen |= {name for name in also if name in PASSES}
+    chosen |= set(also)
     return frozenset(n for n in chosen - set(skip) if not PASSES[n].targets or target in PASSES[n].targets)

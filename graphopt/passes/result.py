@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from graphopt.rewrite.record import Applied, Missed, NodeEntry, Quarantined, Record, Summary, graph_digest, summarize
+from graphopt.rewrite.record import (
+    Applied,
+    Missed,
+    NodeEntry,
+    Quarantined,
+    Record,
+    Summary,
+    entry_of,
+    graph_digest,
+    summarize,
+)
 
 if TYPE_CHECKING:
     from graphopt.ir.graph import Graph
@@ -64,7 +74,7 @@ class Result:
             input=replace(self.input, sha256=graph_digest(self.source)),
             output=replace(self.output, sha256=graph_digest(self.graph)),
             nodes=self.entries,
-            remaining=tuple(n.id for n in self.graph.walk()),
+            remaining=tuple(map(entry_of, self.graph.walk())),
             applied=self.records,
             missed=self.missed,
             quarantined=self.quarantined,

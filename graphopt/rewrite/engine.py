@@ -1,9 +1,8 @@
 """The engine: walks a graph, tries rules, checks drafts, commits them, and keeps the record.
 
 One worklist per pass: every node first, then the neighbours of whatever changed, until nothing does; a pass that runs
-again looks at what changed since. A rule that
-refuses leaves a reason; one that raises or fails its check is quarantined for the rest of the run, its site stays
-as it was, and a reproducer is written.
+again looks at what changed since. A rule that refuses leaves a reason; one that raises or fails its check is
+quarantined for the rest of the run, its site stays as it was, and a reproducer is written.
 """
 
 from __future__ import annotations
@@ -126,9 +125,11 @@ class Engine:
         self._seen[pass_.name] = len(self._changes)
 
     def _visit(self, pass_: Pass, rule: Rule, root: Node) -> list[Node] | None:
-        if rule.name in self._banned:
-            return None
         site = rule.site(root, self.settings.target)
+        if site is not None and rule.name in self._banned:
+            first = next(q.label for q in self.quarantined if q.rule == rule.name)
+            self._miss(pass_, rule, site, f"the rule failed at `{first}` and is not used any more")
+            return None
         return None if site is None else self._attempt(pass_, rule, site)
 
     def _visit_value(self, pass_: Pass, rule: Rule, value: Value) -> None:
@@ -232,13 +233,15 @@ class Engine:
             growth = added - freed
             if growth > 0 and self.bytes + growth > self.limit:
                 raise Refused(
-                    f"it would add {growth:,} bytes of constants, and the growth budget has "
+                    f"it would add {growth:,} bytes of constants, and the growth budget (--max-growth) has "
                     f"{max(0, math.floor(self.limit - self.bytes)):,} left"
                 )
             refreshed = self._propagate(better)
         self.bytes += growth
         after = sum((cost(n, self.binding) for n in (*site.match.order, *drafted) if n.graph is not None), Cost())
         made = tuple(entry_of(n) for n in drafted)
+        standing = (new_value(new).producer for _, new in patch.replace)
+        kept = tuple(dict.fromkeys(n.id for n in standing if n in site.match.order))
         root: int | str = site.root.id if site.root is not None else site.value.name if site.value else ""
         self.applied.append(
             Applied(
@@ -250,6 +253,7 @@ class Engine:
                 tuple(n.id for n in site.match.order),
                 tuple(n.id for n in removed),
                 made,
+                kept,
                 tuple(replaced),
                 dict(site.facts),
                 before - after,

@@ -16,6 +16,12 @@ def count(number: int) -> str:
     return str(number)
 
 
+def size(number: int) -> str:
+    """A number of bytes for people: 37600 as 37.6 kB."""
+    text = count(number)
+    return f"{text}B" if text[-1].isalpha() else f"{text} B"
+
+
 def table(
     before: Summary,
     after: Summary,
@@ -29,7 +35,7 @@ def table(
         ("nodes", str(before.nodes), str(after.nodes)),
         ("MACs", count(before.macs), count(after.macs)),
         ("bytes moved", count(before.bytes_moved), count(after.bytes_moved)),
-        ("constants", f"{count(before.constant_bytes)}B", f"{count(after.constant_bytes)}B"),
+        ("constants", size(before.constant_bytes), size(after.constant_bytes)),
     ]
     lines = [f"{a:<14}{b:>12}{c:>12}" for a, b, c in rows]
     if applied:
@@ -79,6 +85,7 @@ class Explanation:
     def __init__(self, record: Record) -> None:
         self.record = record
         self.entries: dict[int, NodeEntry] = {n.id: n for n in record.nodes}
+        self.left: dict[int, NodeEntry] = {n.id: n for n in record.remaining}  # as they are called in the end
         self._maker: dict[int, Applied] = {}
         self._steps: dict[int, list[Applied]] = {}
         self._heirs: dict[int, list[int]] = {}
@@ -88,8 +95,7 @@ class Explanation:
                 self._maker[made.id] = step
             for gone in step.removed:
                 self._steps.setdefault(gone, []).append(step)
-                heirs = [m.id for m in step.made] or [m for m in step.matched if m not in step.removed]
-                self._heirs.setdefault(gone, []).extend(heirs)
+                self._heirs.setdefault(gone, []).extend([*(m.id for m in step.made), *step.kept])
         self._missed: dict[int | str, list[Missed]] = {}
         for miss in record.missed:
             self._missed.setdefault(miss.root, []).append(miss)
@@ -114,12 +120,12 @@ class Explanation:
             steps.update((s.number, s) for s in self._steps[current])
             todo += heirs
         missed = [m for i in became for m in self._missed.get(i, ())]
-        nodes = tuple(self.entries[i] for i in sorted(became))
+        nodes = tuple(self.left.get(i) or self.entries[i] for i in sorted(became))
         return Story(node, tuple(steps[k] for k in sorted(steps)), nodes, tuple(missed))
 
     def origins(self) -> list[Origin]:
         """One origin for each node of the result, in order."""
-        return [self._origin(self.entries[i]) for i in self.record.remaining]
+        return list(map(self._origin, self.record.remaining))
 
     def _origin(self, node: NodeEntry) -> Origin:
         steps: dict[int, Applied] = {}
@@ -186,8 +192,8 @@ def sentence(step: Applied) -> str:
     """One step in words."""
     saved = step.saved
     effect = [f"{saved.nodes} nodes fewer"] if saved.nodes > 1 else ["1 node fewer"] if saved.nodes == 1 else []
-    effect += [f"{count(saved.bytes)}B less to move"] if saved.bytes > 0 else []
-    effect += [f"{count(step.bytes_added)}B of constants more"] if step.bytes_added > 0 else []
+    effect += [f"{size(saved.bytes)} less to move"] if saved.bytes > 0 else []
+    effect += [f"{size(step.bytes_added)} of constants more"] if step.bytes_added > 0 else []
     facts = ", ".join(f"{k} {v}" for k, v in step.facts.items())
     detail = "; ".join(part for part in (facts, ", ".join(effect)) if part)
     return f"{step.pass_name}/{step.rule} ({step.cls})" + (f": {detail}" if detail else "")
@@ -197,5 +203,5 @@ def _worth(missed: Missed) -> str:
     w = missed.worth
     parts = [f"{w.nodes} node" if w.nodes == 1 else f"{w.nodes} nodes"] if w.nodes else []
     parts += [f"{count(w.macs)} MACs"] if w.macs else []
-    parts += [f"{count(w.bytes)}B moved"] if w.bytes else []
+    parts += [f"{size(w.bytes)} moved"] if w.bytes else []
     return f" (worth {', '.join(parts)})" if parts else ""

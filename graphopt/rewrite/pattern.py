@@ -193,9 +193,13 @@ def some(key: type | Trait, *operands: Pattern, name: str = "", anywhere: Patter
 
 
 def find(pattern: Applied, root: Node) -> Match | None:
-    """The first way in which `pattern` matches with `root` as its last node."""
+    """The first way in which `pattern` matches with `root` as its last node, all of it in one graph.
+
+    What a subgraph reads from outside runs elsewhere, and perhaps less often: it is a value, not a part of the match.
+    """
     if not pattern.accepts(type(root.op)):
         return None
     if pattern.is_bare:
         return Match().with_node(pattern.name, root) if pattern.name else Match(order=(root,))
-    return next(pattern.matches_node(root, Match()), None)
+    found = pattern.matches_node(root, Match())
+    return next((m for m in found if all(n.graph is root.graph for n in m.order)), None)

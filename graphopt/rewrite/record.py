@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from graphopt._version import __version__
 from graphopt.analysis.cost import Cost
 from graphopt.errors import RecordError
+from graphopt.ir.graph import OMITTED
 
 if TYPE_CHECKING:
     from graphopt.ir.graph import Graph, Node
@@ -45,8 +46,8 @@ class Applied:
     """One rewrite that was made.
 
     `root` is a node's id, or a value's name for rules on values. `matched` are the ids of all nodes looked at,
-    `removed` of those that went, `made` the new nodes; `replaced` pairs each value that went with the one that took
-    its place (which has the same name where it is new).
+    `removed` of those that went, `made` the new nodes, `kept` nodes that were there and now stand for the root;
+    `replaced` pairs each value that went with the one that took its place (which has the same name where it is new).
     """
 
     number: int
@@ -57,6 +58,7 @@ class Applied:
     matched: tuple[int, ...]
     removed: tuple[int, ...]
     made: tuple[NodeEntry, ...]
+    kept: tuple[int, ...]
     replaced: tuple[tuple[str, str], ...]
     facts: Mapping[str, FactValue]
     saved: Cost
@@ -123,7 +125,7 @@ class Record:
     input: Summary
     output: Summary
     nodes: tuple[NodeEntry, ...]
-    remaining: tuple[int, ...]
+    remaining: tuple[NodeEntry, ...]
     applied: tuple[Applied, ...] = ()
     missed: tuple[Missed, ...] = ()
     quarantined: tuple[Quarantined, ...] = ()
@@ -189,6 +191,7 @@ def _from_json(data: dict[str, object]) -> Record:
                 **row,
                 "matched": tuple(cast("list[int]", row["matched"])),
                 "removed": tuple(cast("list[int]", row["removed"])),
+                "kept": tuple(cast("list[int]", row["kept"])),
                 "made": tuple(entry(m) for m in cast("list[dict[str, object]]", row["made"])),
                 "replaced": tuple((a, b) for a, b in cast("list[list[str]]", row["replaced"])),
                 "saved": cost(row["saved"]),
@@ -200,7 +203,7 @@ def _from_json(data: dict[str, object]) -> Record:
         input=Summary(**cast("dict[str, int]", body["input"])),  # type: ignore[arg-type]
         output=Summary(**cast("dict[str, int]", body["output"])),  # type: ignore[arg-type]
         nodes=tuple(map(entry, rows("nodes"))),
-        remaining=tuple(cast("list[int]", body["remaining"])),
+        remaining=tuple(map(entry, rows("remaining"))),
         applied=applied,
         missed=tuple(Missed(**{**r, "worth": cost(r["worth"])}) for r in rows("missed")),  # type: ignore[arg-type]
         quarantined=tuple(Quarantined(**r) for r in rows("quarantined")),  # type: ignore[arg-type]
@@ -217,9 +220,14 @@ def entry_of(node: Node) -> NodeEntry:
         str(node.op),
         node.name,
         tuple(o.name if o is not None else "" for o in node.operands),
-        tuple(r.name for r in node.results),
+        given(node),
         _source(node),
     )
+
+
+def given(node: Node) -> tuple[str, ...]:
+    """The names of a node's results, '' for one that it does not give."""
+    return tuple("" if r.name == OMITTED else r.name for r in node.results)
 
 
 def _source(node: Node) -> str:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from graphopt.errors import RecordError
-from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.graph import ByName, Graph, Node
 from graphopt.ops.algebra import Refused
 from graphopt.rewrite.engine import Engine, Settings
 from graphopt.rewrite.pattern import Match
-from graphopt.rewrite.record import Applied, Record
+from graphopt.rewrite.record import Applied, Record, given
 from graphopt.rewrite.rule import Rule, values_of
 from graphopt.rewrite.site import Site, patch_of
 
@@ -26,13 +26,14 @@ def replay_on(graph: Graph, record: Record, rules: Mapping[tuple[str, str], Rule
     """
     engine = Engine(graph, Settings(target=str(record.options.get("target", "portable")), max_growth=float("inf")))
     nodes = {n.id: n for n in graph.walk()}
+    find = ByName(lambda: values_of(graph))
     _check_same_input(nodes, record)
     started = {key: rule.started(graph) for key, rule in rules.items()}
     for step in record.applied:
         rule = started.get((step.pass_name, step.rule))
         if rule is None:
             raise RecordError(f"step {step.number} uses the rule {step.rule!r}, which this graphopt does not have")
-        site = _site(graph, nodes, rule, step, engine)
+        site = _site(find, nodes, rule, step, engine)
         try:
             result = rule.rewrite(site)
             if result is None:
@@ -54,11 +55,11 @@ def _check_same_input(nodes: Mapping[int, Node], record: Record) -> None:
         raise RecordError(f"the record is of a graph with {len(record.nodes)} nodes, and this one has {len(nodes)}")
     for entry in record.nodes:
         node = nodes.get(entry.id)
-        if node is None or str(node.op) != entry.op or tuple(r.name for r in node.results) != entry.gives:
+        if node is None or str(node.op) != entry.op or given(node) != entry.gives:
             raise RecordError(f"the record is of another graph: it has {entry.op} {entry.name!r} as node {entry.id}")
 
 
-def _site(graph: Graph, nodes: Mapping[int, Node], rule: Rule, step: Applied, engine: Engine) -> Site:
+def _site(find: ByName, nodes: Mapping[int, Node], rule: Rule, step: Applied, engine: Engine) -> Site:
     if isinstance(step.root, int):
         root = nodes.get(step.root)
         fits = root is not None and rule.accepts(type(root.op))
@@ -66,14 +67,10 @@ def _site(graph: Graph, nodes: Mapping[int, Node], rule: Rule, step: Applied, en
         if site is None:
             raise RecordError(f"step {step.number} ({step.rule}) finds nothing at node {step.root}")
     else:
-        value = _value(graph, step.root)
+        value = find(step.root)
         if value is None or value.graph is None:
             raise RecordError(f"step {step.number} ({step.rule}) finds no value {step.root!r}")
         site = Site(value.graph, Match(), None, value, engine.settings.target)
     site.facts.update(step.facts)
     site.replaying = True
     return site
-
-
-def _value(graph: Graph, name: str) -> Value | None:
-    return next((v for v in values_of(graph) if v.name == name), None)

@@ -74,7 +74,6 @@ class Pass:
         level: the lowest optimization level that runs it (0, 1, 2).
         targets: where it runs; empty for everywhere.
         backwards: nodes are visited from the last to the first.
-        once: runs in the last stage only.
     """
 
     name: str

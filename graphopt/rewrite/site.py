@@ -54,7 +54,7 @@ def _value(operand: Operand) -> Value:
 
 @dataclass(frozen=True)
 class Patch:
-    """What a rule wants done: values to replace, inputs to make constants, and whether the root just goes."""
+    """What a rule wants done: values to replace, and inputs to make constants; with neither the site just goes."""
 
     replace: tuple[tuple[Value, Draft | Value], ...] = ()
     freeze: tuple[Value, ...] = ()
