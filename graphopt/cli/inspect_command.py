@@ -30,8 +30,8 @@ def command(model: str, layers: bool, as_json: bool) -> None:
     graph = load(model)
     found = inspect(graph)
     if as_json:
-        size = Path(model).stat().st_size if Path(model).is_file() else None
-        emit_json({"model": model, "file_bytes": size, **found.to_json()})
+        on_disk = Path(model).stat().st_size if Path(model).is_file() else None
+        emit_json({"model": model, "file_bytes": on_disk, **found.to_json()})
         return
     rows = {
         "inputs": "\n".join(f"{n}: {t}" for n, t in found.inputs.items()),

@@ -6,132 +6,112 @@ Shapes: x [N, C, *spatial], w [M, C/group, *kernel] (ConvTranspose: [C, M/group,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 import numpy as np
 
 from graphopt.errors import TypeRuleError
 from graphopt.ir.dims import Dim, product
 from graphopt.ir.types import TensorType
+from graphopt.ops.activation import Clip, HardSigmoid, HardSwish, LeakyRelu, Relu, Sigmoid, Tanh
 from graphopt.ops.algebra import LinearWeights, Refused
 from graphopt.ops.bind import Like, Operand, apply
-from graphopt.ops.room import FLOAT, Fact, NoKernelError, Room, Trait, operand, operator
-from graphopt.ops.window import Window, extent, outputs, padded, resolve, windows
+from graphopt.ops.broadcast import fits
+from graphopt.ops.convolve import convolve, convolve_transposed, total_padding
+from graphopt.ops.room import FLOAT, Fact, NoKernelError, Room, Trait, operand, operator, unknown_dim
+from graphopt.ops.single import in_single
+from graphopt.ops.window import SAME, Window, place, result_sizes, steps
 
 __all__ = ["conv", "conv_transpose"]
 
-CHUNK_BYTES = 64 << 20  # the unfolded input of a convolution is made in pieces of this size
+
+def _check_weight(x: Fact, w: Fact, axis: int, group: int, times: int) -> None:
+    """The input's channels are the weight's dim `axis`, `times` over."""
+    if x.rank < 3 or w.rank != x.rank:
+        raise TypeRuleError(f"the input has rank {x.rank} and the weight rank {w.rank}: both need the same, 3 or more")
+    if x.dtype != w.dtype:
+        raise TypeRuleError(f"the input holds {x.dtype} and the weight {w.dtype}")
+    if group < 1:
+        raise TypeRuleError(f"group is {group}, and there is at least one")
+    wanted = w.shape[axis] * times
+    if not fits(x.shape[1], wanted):
+        raise TypeRuleError(f"the input has {x.shape[1]} channels and the weight expects {wanted}")
 
 
-class _Convolution(LinearWeights):
+def _check_bias(b: Fact | None, x: Fact, channels: Dim) -> None:
+    if b is None:
+        return
+    if b.dtype != x.dtype:
+        raise TypeRuleError(f"the input holds {x.dtype} and the bias {b.dtype}")
+    if b.type.shape is not None and (b.rank != 1 or not fits(b.shape[0], channels)):
+        raise TypeRuleError(f"the bias is {b.type} and the weight has {channels} output channels")
+
+
+def _check_pads(auto_pad: str, pads: Sequence[int]) -> None:
+    if auto_pad not in ("NOTSET", "") and any(pads):
+        raise TypeRuleError(f"pads are {list(pads)} and auto_pad is {auto_pad}: only one of them can say how to pad")
+
+
+def _divides(count: Dim, group: int, what: str) -> None:
+    if isinstance(count, int) and count % group:
+        raise TypeRuleError(f"{count} {what} channels do not divide into {group} groups")
+
+
+def _kernel(given: Sequence[int], dims: Sequence[Dim]) -> tuple[Dim, ...]:
+    """The extent of a window, from the weight's dims and the attribute, which may say it when they don't."""
+    if not given:
+        return tuple(dims)
+    if len(given) != len(dims) or not all(map(fits, given, dims)):
+        raise TypeRuleError(f"kernel_shape is {list(given)} and the weight's is [{', '.join(map(str, dims))}]")
+    return tuple(given)
+
+
+def _weight_channels(weight: Fact | None, axis: int, times: int = 1) -> int:
+    shape = None if weight is None else weight.type.shape
+    count = None if shape is None else shape[axis]
+    if not isinstance(count, int):
+        raise Refused("the weight's shape is not known")
+    return count * times
+
+
+class _Convolution(Room, LinearWeights):
     """What Conv and FusedConv share: the output channels are the weight's first axis."""
 
+    auto_pad: str
+    dilations: tuple[int, ...]
+    group: int
+    kernel_shape: tuple[int, ...]
+    pads: tuple[int, ...]
+    strides: tuple[int, ...]
+    traits = frozenset({Trait.WINDOW})
+
     def channels(self, facts: tuple[Fact | None, ...]) -> tuple[int, int]:
-        weight = facts[1]
-        count = None if weight is None or weight.type.shape is None else weight.type.shape[0]
-        if not isinstance(count, int):
-            raise Refused("the weight's shape is not known")
-        return 1, count
+        return 1, _weight_channels(facts[1], 0)
 
     def weight_scale(self, scale: np.ndarray, weight_shape: tuple[int, ...]) -> np.ndarray:
         return scale.reshape((-1,) + (1,) * (len(weight_shape) - 1))
 
+    def convolved(self, x: Fact, w: Fact, b: Fact | None) -> TensorType:
+        """The type of the convolution."""
+        _check_weight(x, w, 1, self.group, self.group)
+        _divides(w.shape[0], self.group, "output")
+        _check_bias(b, x, w.shape[0])
+        _check_pads(self.auto_pad, self.pads)
+        sizes = result_sizes(self, _kernel(self.kernel_shape, w.shape[2:]), x.shape[2:])
+        return TensorType(x.dtype, (x.shape[0], w.shape[0], *sizes))
 
-def _infer_conv(op: Conv | FusedConv, x: Fact, w: Fact, b: Fact | None) -> TensorType:
-    if x.rank < 3 or w.rank != x.rank:
-        raise TypeRuleError(f"the input has rank {x.rank} and the weight rank {w.rank}: both need the same, 3 or more")
-    n, c, *spatial = x.shape
-    m, per_group, *kernel_dims = w.shape
-    wanted = per_group * op.group
-    if isinstance(c, int) and isinstance(wanted, int) and c != wanted:
-        raise TypeRuleError(f"the input has {c} channels and the weight expects {wanted}")
-    if isinstance(m, int) and m % op.group:
-        raise TypeRuleError(f"{m} output channels do not divide into {op.group} groups")
-    if b is not None and b.type.shape is not None and (b.rank != 1 or _clash(b.shape[0], m)):
-        raise TypeRuleError(f"the bias is {b.type} and the weight has {m} output channels")
-    kernel = _kernel(op.kernel_shape, kernel_dims)
-    steps, dilations, before, after = resolve(kernel, op.strides, op.dilations, op.pads, op.auto_pad, spatial)
-    same = op.auto_pad in ("SAME_UPPER", "SAME_LOWER")
-    sizes = [
-        (size + (s - 1)) // s if same else extent(size, k, s, d, p + q)
-        for size, k, s, d, p, q in zip(spatial, kernel, steps, dilations, before, after, strict=True)
-    ]
-    return TensorType(x.dtype, (n, m, *sizes))
+    def convolve(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
+        """The convolution."""
+        window, counts = place(self, w.shape[2:], x.shape[2:])
+        return convolve(x, w, b, self.group, window, counts)
 
-
-def _clash(a: Dim, b: Dim) -> bool:
-    return isinstance(a, int) and isinstance(b, int) and a != b
-
-
-def _kernel(given: Sequence[int], dims: Sequence[Dim]) -> tuple[int, ...]:
-    known = tuple(d for d in dims if isinstance(d, int))
-    if len(known) != len(dims):
-        if given:
-            return tuple(given)
-        raise TypeRuleError("the kernel's extent is not known")
-    if given and tuple(given) != known:
-        raise TypeRuleError(f"kernel_shape is {list(given)} and the weight's is {list(known)}")
-    return known
-
-
-def _run_conv(op: Conv | FusedConv, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
-    kernel = w.shape[2:]
-    steps, dilations, before, after = resolve(kernel, op.strides, op.dilations, op.pads, op.auto_pad, x.shape[2:])
-    window = Window(kernel, steps, dilations, _ints(before), _ints(after))
-    counts = outputs(window, x.shape[2:])
-    x = padded(x, window, 0, counts)
-    groups = op.group
-    m, per_group = w.shape[:2]
-    out = np.empty((x.shape[0], m, *counts), np.result_type(x, w))
-    if per_group == 1 and groups == m == x.shape[1]:
-        _depthwise(x, w, window, counts, out)
-    else:
-        for g in range(groups):
-            of, to = slice(g * per_group, (g + 1) * per_group), slice(g * (m // groups), (g + 1) * (m // groups))
-            _by_matmul(x[:, of], w[to], window, counts, out[:, to])
-    if b is not None:
-        out += b.reshape((1, -1) + (1,) * len(kernel))
-    return out
-
-
-def _ints(dims: Sequence[Dim]) -> tuple[int, ...]:
-    return tuple(d for d in dims if isinstance(d, int))
-
-
-def _depthwise(x: np.ndarray, w: np.ndarray, window: Window, counts: tuple[int, ...], out: np.ndarray) -> None:
-    """One filter a channel: a sum of shifted copies."""
-    out[...] = 0
-    for at in np.ndindex(*window.kernel):
-        place = tuple(
-            slice(i * d, i * d + (c - 1) * s + 1, s)
-            for i, d, c, s in zip(at, window.dilations, counts, window.strides, strict=True)
-        )
-        out += x[(slice(None), slice(None), *place)] * w[(slice(None), 0, *at)].reshape((-1,) + (1,) * len(counts))
-
-
-def _by_matmul(x: np.ndarray, w: np.ndarray, window: Window, counts: tuple[int, ...], out: np.ndarray) -> None:
-    """A matrix product with the unfolded input, made in pieces along the first spatial axis."""
-    flat = w.reshape(w.shape[0], -1)
-    if prod(window.kernel) == 1:
-        steps = tuple(slice(0, (c - 1) * s + 1, s) for c, s in zip(counts, window.strides, strict=True))
-        for n in range(x.shape[0]):
-            columns = x[n][(slice(None), *steps)].reshape(x.shape[1], -1)
-            out[n] = (flat @ columns).reshape(out.shape[1:])
-        return
-    view = windows(x, window, counts)
-    axes = len(counts)
-    order = (0, *range(1 + axes, 1 + 2 * axes), *range(1, 1 + axes))  # [C, *kernel, *counts]
-    row = x.shape[1] * prod(window.kernel) * prod(counts[1:]) * x.itemsize
-    rows = max(1, CHUNK_BYTES // max(row, 1))
-    for n in range(x.shape[0]):
-        for start in range(0, counts[0], rows):
-            piece = view[n][:, start : start + rows].transpose(order)
-            columns = piece.reshape(flat.shape[1], -1)
-            out[n, :, start : start + rows] = (flat @ columns).reshape(w.shape[0], *piece.shape[1 + axes :])
+    def macs(self, facts: tuple[Fact | None, ...], results: tuple[TensorType, ...]) -> Dim:
+        """Result elements times filter elements."""
+        weight, out = facts[1], results[0].shape
+        return 0 if weight is None or out is None else product(out) * product(weight.shape[1:])
 
 
 @operator("Conv", since=1)
-class Conv(Room, _Convolution):
+class Conv(_Convolution):
     """Cross-correlation with a bank of filters, plus a bias: y[n, m] = Σ_c w[m, c] ⋆ x[n, c] + b[m]. ONNX Conv-22."""
 
     x = operand(FLOAT)
@@ -143,30 +123,18 @@ class Conv(Room, _Convolution):
     kernel_shape: tuple[int, ...] = ()
     pads: tuple[int, ...] = ()
     strides: tuple[int, ...] = ()
-    traits = frozenset({Trait.WINDOW})
 
     def infer(self, x: Fact, w: Fact, b: Fact | None = None) -> TensorType:
-        return _infer_conv(self, x, w, b)
+        return self.convolved(x, w, b)
 
+    @in_single
     def kernel(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
-        return _run_conv(self, x, w, b)
-
-    def macs(self, facts: tuple[Fact | None, ...], results: tuple[TensorType, ...]) -> Dim:
-        return conv_macs(facts, results)
-
-
-def conv_macs(facts: tuple[Fact | None, ...], results: tuple[TensorType, ...]) -> Dim:
-    """Output elements times filter elements."""
-    weight, out = facts[1], results[0].shape
-    return 0 if weight is None or out is None else product(out) * product(weight.shape[1:])
-
-
-_ACTIVATIONS = ("Relu", "Tanh", "Sigmoid", "LeakyRelu", "Clip", "HardSigmoid")
+        return self.convolve(x, w, b)
 
 
 @operator("FusedConv", since=1, domain="com.microsoft")
-class FusedConv(Room, _Convolution):
-    """activation(conv(x, w, b) + z). ONNX Runtime's com.microsoft.FusedConv-1."""
+class FusedConv(_Convolution):
+    """activation(conv(x, w, b) + z), z of the result's shape. ONNX Runtime's com.microsoft FusedConv-1."""
 
     x = operand(FLOAT)
     w = operand(FLOAT)
@@ -180,42 +148,55 @@ class FusedConv(Room, _Convolution):
     kernel_shape: tuple[int, ...] = ()
     pads: tuple[int, ...] = ()
     strides: tuple[int, ...] = ()
-    traits = frozenset({Trait.WINDOW})
 
     def channels(self, facts: tuple[Fact | None, ...]) -> tuple[int, int]:
-        raise Refused("FusedConv ends in an activation")
+        if self.activation:
+            raise Refused(f"FusedConv ends in {self.activation}")
+        if len(facts) > 3 and facts[3] is not None:
+            raise Refused("FusedConv adds another tensor")
+        return super().channels(facts)
 
     def infer(self, x: Fact, w: Fact, b: Fact | None = None, z: Fact | None = None) -> TensorType:
-        return _infer_conv(self, x, w, b)
+        y = self.convolved(x, w, b)
+        if z is not None and (z.dtype != y.dtype or not _same_shape(z.type, y)):
+            raise TypeRuleError(f"what is added is {z.type} and the convolution {y}")
+        return y
 
+    @in_single
     def kernel(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, z: np.ndarray | None = None
     ) -> np.ndarray:
-        y = _run_conv(self, x, w, b)
-        if z is not None:
-            y = y + z
-        return _activate(self.activation, self.activation_params, y)
+        y = self.convolve(x, w, b)
+        return _activate(self.activation, self.activation_params, y if z is None else y + z)
 
-    def macs(self, facts: tuple[Fact | None, ...], results: tuple[TensorType, ...]) -> Dim:
-        return conv_macs(facts, results)
+
+def _same_shape(a: TensorType, b: TensorType) -> bool:
+    """Whether two shapes may be the same."""
+    if a.shape is None or b.shape is None:
+        return True
+    return len(a.shape) == len(b.shape) and all(map(fits, a.shape, b.shape))
 
 
 def _activate(name: str, params: Sequence[float], y: np.ndarray) -> np.ndarray:
-    given = [y.dtype.type(p) for p in params]
-    match name, given:
-        case "" | "Relu", _:
-            return np.maximum(y, 0) if name else y
+    """ONNX Runtime takes these activations, and needs their parameters."""
+    match name, tuple(params):
+        case "", _:
+            return y
+        case "Relu", _:
+            return Relu().kernel(y)
         case "Tanh", _:
-            return np.tanh(y)
+            return Tanh().kernel(y)
         case "Sigmoid", _:
-            return 1 / (1 + np.exp(-y))
-        case "LeakyRelu", [alpha]:
-            return np.where(y >= 0, y, y * alpha)
-        case "Clip", [low, high]:
-            return np.minimum(np.maximum(y, low), high)
-        case "HardSigmoid", [alpha, beta]:
-            return np.clip(y * alpha + beta, 0, 1)
-    raise NoKernelError(f"FusedConv's activation {name!r} with {len(given)} parameters is not known")
+            return Sigmoid().kernel(y)
+        case "HardSwish", _:
+            return HardSwish().kernel(y)
+        case "LeakyRelu", (alpha,):
+            return LeakyRelu(alpha=alpha).kernel(y)
+        case "HardSigmoid", (alpha, beta):
+            return HardSigmoid(alpha=alpha, beta=beta).kernel(y)
+        case "Clip", (low, high):
+            return Clip().kernel(y, y.dtype.type(low), y.dtype.type(high))
+    raise NoKernelError(f"FusedConv's activation {name!r} with {len(params)} parameters is not known")
 
 
 @operator("ConvTranspose", since=1)
@@ -239,11 +220,7 @@ class ConvTranspose(Room, LinearWeights):
     traits = frozenset({Trait.WINDOW})
 
     def channels(self, facts: tuple[Fact | None, ...]) -> tuple[int, int]:
-        weight = facts[1]
-        count = None if weight is None or weight.type.shape is None else weight.type.shape[1] * self.group
-        if not isinstance(count, int):
-            raise Refused("the weight's shape is not known")
-        return 1, count
+        return 1, _weight_channels(facts[1], 1, self.group)
 
     def weight_scale(self, scale: np.ndarray, weight_shape: tuple[int, ...]) -> np.ndarray:
         by_group = scale.reshape(self.group, weight_shape[1])
@@ -251,75 +228,71 @@ class ConvTranspose(Room, LinearWeights):
         return rows.reshape(rows.shape + (1,) * (len(weight_shape) - 2))
 
     def infer(self, x: Fact, w: Fact, b: Fact | None = None) -> TensorType:
-        if x.rank < 3 or w.rank != x.rank:
-            raise TypeRuleError(f"the input has rank {x.rank} and the weight rank {w.rank}")
-        n, c, *spatial = x.shape
-        if _clash(c, w.shape[0]):
-            raise TypeRuleError(f"the input has {c} channels and the weight expects {w.shape[0]}")
-        m = w.shape[1] * self.group
-        if b is not None and b.type.shape is not None and (b.rank != 1 or _clash(b.shape[0], m)):
-            raise TypeRuleError(f"the bias is {b.type} and the weight gives {m} output channels")
-        sizes = self._sizes(_kernel(self.kernel_shape, w.shape[2:]), spatial)
-        return TensorType(x.dtype, (n, m, *sizes))
+        _check_weight(x, w, 0, self.group, 1)
+        _divides(w.shape[0], self.group, "input")
+        channels = w.shape[1] * self.group
+        _check_bias(b, x, channels)
+        _check_pads(self.auto_pad, self.pads)
+        sizes = self._sizes(_kernel(self.kernel_shape, w.shape[2:]), x.shape[2:])
+        return TensorType(x.dtype, (x.shape[0], channels, *(unknown_dim() if s is None else s for s in sizes)))
 
-    def _axes(self, kernel: Sequence[int]) -> list[tuple[int, int, int, int]]:
+    def _extra(self, strides: Sequence[int]) -> tuple[int, ...]:
+        extra = self.output_padding or (0,) * len(strides)
+        if len(extra) != len(strides):
+            raise TypeRuleError(f"the kernel has {len(strides)} axes and output_padding {len(extra)}")
+        if not all(0 <= e < s for e, s in zip(extra, strides, strict=True)):
+            raise TypeRuleError(f"output_padding is {list(extra)}, and it must be below the strides {list(strides)}")
+        return extra
+
+    def _sizes(self, kernel: Sequence[Dim], spatial: Sequence[Dim]) -> list[Dim | None]:
+        """The result's extent on each axis; None where ONNX and ONNX Runtime differ.
+
+        With auto_pad SAME_* ONNX says size * stride, and ONNX Runtime makes less where the filters do not meet.
+        """
         n = len(kernel)
-        steps, dilations, extra = self.strides or (1,) * n, self.dilations or (1,) * n, self.output_padding or (0,) * n
-        if not len(steps) == len(dilations) == len(extra) == n:
-            raise TypeRuleError(f"the kernel has {n} axes, strides {len(steps)}, dilations {len(dilations)}")
-        return list(zip(kernel, steps, dilations, extra, strict=True))
-
-    def _sizes(self, kernel: Sequence[int], spatial: Sequence[Dim]) -> list[Dim]:
+        strides, dilations, pads = steps(self, kernel)
+        extra = self._extra(strides)
+        if len(spatial) != n:
+            raise TypeRuleError(f"the kernel has {n} axes and the input {len(spatial)} spatial ones")
         if self.output_shape:
-            return list(self.output_shape[-len(kernel) :])
-        n = len(kernel)
-        pads = self.pads or (0,) * (2 * n)
-        sizes: list[Dim] = []
-        for i, (size, (k, s, d, extra)) in enumerate(zip(spatial, self._axes(kernel), strict=True)):
-            if self.auto_pad in ("SAME_UPPER", "SAME_LOWER"):
-                sizes.append(size * s)
+            if len(self.output_shape) not in (n, n + 2):
+                raise TypeRuleError(f"the kernel has {n} axes and output_shape {len(self.output_shape)}")
+            wanted = self.output_shape[-n:]
+            for size, k, s, d, want in zip(spatial, kernel, strides, dilations, wanted, strict=True):
+                most = size * s + (k - 1) * d  # a whole stride more, and the input would have another element
+                if want < 1 or (isinstance(most, int) and want > most):
+                    raise TypeRuleError(f"output_shape asks for {want}, and {size} elements make 1 to {most}")
+            return list(wanted)
+        sizes: list[Dim | None] = []
+        for i, (size, k, s, d) in enumerate(zip(spatial, kernel, strides, dilations, strict=True)):
+            reach = (k - 1) * d + 1 + extra[i]
+            if self.auto_pad in SAME:
+                sizes.append(size * s if isinstance(reach, int) and reach >= s else None)
             else:
-                removed = 0 if self.auto_pad == "VALID" else pads[i] + pads[i + n]
-                sizes.append((size - 1) * s + (k - 1) * d + 1 + extra - removed)
+                sizes.append((size - 1) * s + reach - (pads[i] + pads[i + n]))
+        if any(isinstance(size, int) and size < 1 for size in sizes):
+            raise TypeRuleError(f"nothing is left of the result: its size would be {sizes}, by the pads {list(pads)}")
         return sizes
 
+    @in_single
     def kernel(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
-        axes = self._axes(w.shape[2:])
-        sizes = [int(s) for s in self._sizes(w.shape[2:], x.shape[2:]) if isinstance(s, int)]
-        n, c = x.shape[:2]
-        per_in, per_out = c // self.group, w.shape[1]
-        full = [(size - 1) * s + (k - 1) * d + 1 for size, (k, s, d, _) in zip(x.shape[2:], axes, strict=True)]
-        begins = self._begins(full, sizes, axes)
-        room = [max(f, start + size) for f, start, size in zip(full, begins, sizes, strict=True)]
-        out = np.zeros((n, per_out * self.group, *room), np.result_type(x, w))
-        flat = x.reshape(n, self.group, per_in, -1)
-        for at in np.ndindex(*w.shape[2:]):
-            taps = w[(slice(None), slice(None), *at)].reshape(self.group, per_in, per_out)
-            added = np.einsum("ngip,gio->ngop", flat, taps, optimize=True).reshape(n, -1, *x.shape[2:])
-            place = tuple(
-                slice(i * d, i * d + (size - 1) * s + 1, s)
-                for i, size, (_, s, d, _) in zip(at, x.shape[2:], axes, strict=True)
+        kernel, spatial = w.shape[2:], x.shape[2:]
+        n = len(kernel)
+        sizes = tuple(s for s in self._sizes(kernel, spatial) if isinstance(s, int))
+        if len(sizes) < n:
+            raise NoKernelError(
+                f"ConvTranspose with auto_pad {self.auto_pad} and strides beyond its filters is not clear"
             )
-            out[(slice(None), slice(None), *place)] += added
-        if b is not None:
-            out += b.reshape((1, -1) + (1,) * len(sizes))
-        kept = tuple(slice(start, start + size) for start, size in zip(begins, sizes, strict=True))
-        return np.ascontiguousarray(out[(slice(None), slice(None), *kept)])
-
-    def _begins(
-        self, full: Sequence[int], sizes: Sequence[int], axes: Sequence[tuple[int, int, int, int]]
-    ) -> list[int]:
-        """How much of the full result is cut off before the output, on each axis."""
-        n = len(sizes)
-        if self.auto_pad == "VALID" and not self.output_shape:
-            return [0] * n
-        if self.output_shape or self.auto_pad in ("SAME_UPPER", "SAME_LOWER"):
-            totals = [max(f + extra - s, 0) for f, s, (_, _, _, extra) in zip(full, sizes, axes, strict=True)]
-            upper = self.auto_pad == "SAME_UPPER"
-            return [t // 2 if upper else t - t // 2 for t in totals]
-        return list(self.pads[:n]) or [0] * n
+        strides, dilations, pads = steps(self, kernel)
+        window = Window(kernel, strides, dilations, pads[:n], pads[n:])
+        if self.output_shape or self.auto_pad in SAME:
+            totals = total_padding(spatial, window, self._extra(strides), sizes)
+            begins = tuple(t // 2 if self.auto_pad == "SAME_UPPER" else t - t // 2 for t in totals)
+            window = Window(kernel, strides, dilations, begins, pads[n:])
+        return convolve_transposed(x, w, b, self.group, window, sizes)
 
     def macs(self, facts: tuple[Fact | None, ...], results: tuple[TensorType, ...]) -> Dim:
+        """Input elements times filter elements."""
         x, w = facts[0], facts[1]
         return 0 if x is None or w is None else product(x.shape) * product(w.shape[1:])
 

@@ -7,12 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from graphopt.errors import TypeRuleError
+from graphopt.ir.constant import Constant
 from graphopt.ir.dims import Dim, product
 from graphopt.ir.types import TensorType
+from graphopt.ops.adapters import given, same, with_operand
 from graphopt.ops.algebra import LinearWeights, Refused
 from graphopt.ops.bind import Like, Operand, apply
 from graphopt.ops.broadcast import broadcast, fits
-from graphopt.ops.room import NUMERIC, Adapter, Fact, Room, Step, operand, operator
+from graphopt.ops.room import NUMERIC, Adapter, Fact, NoKernelError, Room, Step, operand, operator
+from graphopt.ops.single import in_single
 
 __all__ = ["gemm", "matmul"]
 
@@ -40,6 +43,7 @@ class MatMul(Room, LinearWeights):
         return scale.reshape(1, -1)
 
     def infer(self, a: Fact, b: Fact) -> TensorType:
+        _check_types("MatMul", a, b)
         if a.rank == 0 or b.rank == 0:
             raise TypeRuleError(f"{a.type} and {b.type}: MatMul takes no scalars")
         left = a.shape if a.rank > 1 else (1, *a.shape)
@@ -50,6 +54,7 @@ class MatMul(Room, LinearWeights):
         tail = (*((left[-2],) if a.rank > 1 else ()), *((right[-1],) if b.rank > 1 else ()))
         return TensorType(a.dtype, (*lead, *tail))
 
+    @in_single
     def kernel(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.asarray(np.matmul(a, b))
 
@@ -58,20 +63,26 @@ class MatMul(Room, LinearWeights):
         return 0 if a is None or out is None else product(out) * a.shape[-1]
 
 
+def _check_types(name: str, *operands: Fact) -> None:
+    if len({o.dtype for o in operands}) > 1:
+        raise TypeRuleError(f"{' and '.join(str(o.type) for o in operands)}: {name} takes one element type")
+
+
 def _below_11(step: Step) -> Step:
     """Until opset 10 Gemm's C could not be left out: a zero stands in for it."""
-    if len(step.operands) > 2 and step.operands[2] != "":
+    if given(step, 2):
         return step
-    from graphopt.ir.constant import Constant
-
     known = step.facts[0]
     dtype = np.dtype(np.float32) if known is None else known.dtype.numpy
-    return replace(step, operands=(*step.operands[:2], Constant.of(np.zeros((1,), dtype))))
+    return with_operand(step, 2, Constant.of(np.zeros((1,), dtype)))
 
 
 @operator("Gemm", since=1)
 class Gemm(Room, LinearWeights):
-    """alpha · A' · B' + beta · C, where A' and B' may be transposed and C is broadcast. ONNX Gemm-13."""
+    """alpha · A' · B' + beta · C, where A' and B' may be transposed and C is broadcast. ONNX Gemm-13.
+
+    With beta 0 C does not count at all, not even where it is NaN.
+    """
 
     a = operand(NUMERIC)
     b = operand(NUMERIC)
@@ -80,7 +91,7 @@ class Gemm(Room, LinearWeights):
     beta: float = 1.0
     transA: int = 0  # noqa: N815  # ONNX's names
     transB: int = 0  # noqa: N815
-    adapters = (Adapter(11, up=lambda step: step, down=_below_11),)
+    adapters = (Adapter(11, same, _below_11),)
 
     def channels(self, facts: tuple[Fact | None, ...]) -> tuple[int, int]:
         w = facts[1]
@@ -93,12 +104,15 @@ class Gemm(Room, LinearWeights):
         return scale.reshape(-1, 1) if self.transB else scale.reshape(1, -1)
 
     def with_bias(self, bias: np.ndarray | None, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
-        return (0.0 if bias is None else bias.astype(np.float64) * self.beta) * scale + shift
+        if bias is None or self.beta == 0:
+            return 0.0 * scale + shift
+        return bias.astype(np.float64) * float(np.float32(self.beta)) * scale + shift
 
     def folded(self) -> Gemm:
         return replace(self, beta=1.0)
 
     def infer(self, a: Fact, b: Fact, c: Fact | None = None) -> TensorType:
+        _check_types("Gemm", *(o for o in (a, b, c) if o is not None))
         if a.rank != 2 or b.rank != 2:
             raise TypeRuleError(f"{a.type} and {b.type}: Gemm takes matrices")
         m, k = a.shape[::-1] if self.transA else a.shape
@@ -106,17 +120,19 @@ class Gemm(Room, LinearWeights):
         if not fits(k, k2):
             raise TypeRuleError(f"{a.type} and {b.type}: {k} columns do not meet {k2} rows")
         if c is not None and c.type.shape is not None:
-            broadcast((m, n), c.shape)
-            if c.rank > 2:
-                raise TypeRuleError(f"the bias is {c.type} and the product has rank 2")
+            to = (m, n)[2 - c.rank :] if c.rank <= 2 else ()
+            if c.rank > 2 or not all(d == 1 or fits(d, have) for d, have in zip(c.shape, to, strict=True)):
+                raise TypeRuleError(f"the bias {c.type} does not broadcast to the product [{m}, {n}]")
         return TensorType(a.dtype, (m, n))
 
+    @in_single
     def kernel(self, a: np.ndarray, b: np.ndarray, c: np.ndarray | None = None) -> np.ndarray:
-        product_ = (a.T if self.transA else a) @ (b.T if self.transB else b)
-        y = product_ if self.alpha == 1 else product_ * _factor(self.alpha, a.dtype)
-        if c is not None:
-            y = y + (c if self.beta == 1 else c * _factor(self.beta, a.dtype))
-        return np.asarray(y.astype(a.dtype, copy=False))
+        y = (a.T if self.transA else a) @ (b.T if self.transB else b)
+        if self.alpha != 1:
+            y = y * _factor(self.alpha, y.dtype)
+        if c is not None and self.beta != 0:
+            y = y + (c if self.beta == 1 else c * _factor(self.beta, y.dtype))
+        return np.asarray(y)
 
     def macs(self, facts: tuple[Fact | None, ...], results: tuple[TensorType, ...]) -> Dim:
         a, out = facts[0], results[0].shape
@@ -124,8 +140,10 @@ class Gemm(Room, LinearWeights):
 
 
 def _factor(value: float, dtype: np.dtype) -> np.generic:
-    """The factor alpha or beta in the operands' type (integer products take their whole part)."""
-    factor: np.generic = dtype.type(value)
+    """The factor alpha or beta, a single-precision attribute, in the operands' type."""
+    if dtype.kind in "iu" and (not value.is_integer() or (value < 0 and dtype.kind == "u")):
+        raise NoKernelError(f"Gemm of {dtype} with a factor of {value:g} is not clear")
+    factor: np.generic = dtype.type(np.float32(value))
     return factor
 
 

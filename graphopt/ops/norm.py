@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from graphopt.errors import OpsetError, TypeRuleError
-from graphopt.ir.attributes import Attribute
 from graphopt.ir.types import TensorType
+from graphopt.ops.adapters import same, without
 from graphopt.ops.algebra import Affine, ChannelAffine, Refused
 from graphopt.ops.bind import Like, Operand, apply
+from graphopt.ops.broadcast import fits
 from graphopt.ops.room import FLOAT, Adapter, Fact, Room, Step, operand, operator
+from graphopt.ops.single import at_least_single, in_single
 
 __all__ = ["batch_normalization", "lrn"]
 
@@ -23,7 +24,7 @@ def _to_9(step: Step) -> Step:
     """Opset 7 had `spatial`; statistics by position (spatial=0) have no newer form."""
     if (a := step.attributes.get("spatial")) is not None and a.value == 0:
         raise OpsetError("BatchNormalization with spatial=0 has no newer form")
-    return replace(step, attributes=_without(step, "spatial"))
+    return replace(step, attributes=without(step, "spatial"))
 
 
 def _to_14(step: Step) -> Step:
@@ -37,7 +38,7 @@ def _below_14(step: Step) -> Step:
     mode = step.attributes.get("training_mode")
     if (mode is not None and mode.value) or len([r for r in step.results if r]) > 1:
         raise OpsetError("BatchNormalization in training mode needs opset 14")
-    return replace(step, attributes=_without(step, "training_mode"))
+    return replace(step, attributes=without(step, "training_mode"))
 
 
 def _below_15(step: Step) -> Step:
@@ -45,10 +46,6 @@ def _below_15(step: Step) -> Step:
     if len(types) > 1:
         raise OpsetError("BatchNormalization with parameters of another element type needs opset 15")
     return step
-
-
-def _without(step: Step, *names: str) -> Mapping[str, Attribute]:
-    return {k: a for k, a in step.attributes.items() if k not in names}
 
 
 @operator("BatchNormalization", since=1)
@@ -67,37 +64,50 @@ class BatchNormalization(Room, ChannelAffine):
     momentum: float = 0.9
     training_mode: int = 0
     adapters = (
-        Adapter(9, up=_to_9, down=lambda step: step),
-        Adapter(14, up=_to_14, down=_below_14),
-        Adapter(15, up=lambda step: step, down=_below_15),
+        Adapter(9, _to_9, same),
+        Adapter(14, _to_14, _below_14),
+        Adapter(15, same, _below_15),
     )
 
     def infer(self, x: Fact, scale: Fact, b: Fact, mean: Fact, variance: Fact) -> tuple[TensorType, ...]:
-        channels = x.shape[1] if x.rank > 1 else 1
+        for first, second in ((scale, b), (mean, variance)):
+            if first.dtype != second.dtype:
+                raise TypeRuleError(f"{first.type} and {second.type} must have one element type")
+        known = x.type.shape
+        if known == ():
+            raise TypeRuleError(f"the input {x.type} has no axes")
+        channels = None if known is None else known[1] if len(known) > 1 else 1
         for name, p in zip(_PARAMETERS, (scale, b, mean, variance), strict=True):
             if p.type.shape is None:
                 continue
-            if p.rank != 1 or (isinstance(channels, int) and isinstance(p.shape[0], int) and p.shape[0] != channels):
-                raise TypeRuleError(f"{name} is {p.type} and the input {x.type} has {channels} channels")
-        if self.training_mode:
-            return x.type, mean.type, variance.type
-        return (x.type,)
+            if p.rank != 1 or (channels is not None and not fits(p.shape[0], channels)):
+                has = "" if channels is None else f" has {channels} channels"
+                raise TypeRuleError(f"{name} is {p.type} and the input {x.type}{has}")
+        return (x.type, mean.type, variance.type) if self.training_mode else (x.type,)
+
+    @property
+    def _epsilon(self) -> float:
+        return float(np.float32(self.epsilon))  # as a file holds it
 
     def kernel(
         self, x: np.ndarray, scale: np.ndarray, b: np.ndarray, mean: np.ndarray, variance: np.ndarray
     ) -> tuple[np.ndarray, ...]:
+        result, running = x.dtype, mean.dtype
+        x, scale, b, mean, variance = map(at_least_single, (x, scale, b, mean, variance))
         shape = (1, -1) + (1,) * (x.ndim - 2) if x.ndim > 1 else (-1,)
-        running = mean, variance
+        old_mean, old_variance = mean, variance
         if self.training_mode:
             axes = tuple(i for i in range(x.ndim) if i != 1)
-            mean, variance = x.mean(axis=axes), x.var(axis=axes)
-        factor = scale / np.sqrt(variance + variance.dtype.type(self.epsilon))
-        y = (x - mean.reshape(shape)) * factor.reshape(shape) + b.reshape(shape)
-        y = y.astype(x.dtype, copy=False)
+            mean, variance = np.asarray(x.mean(axis=axes)), np.asarray(x.var(axis=axes))
+        factor = scale / np.sqrt(variance + variance.dtype.type(self._epsilon))
+        y = ((x - mean.reshape(shape)) * factor.reshape(shape) + b.reshape(shape)).astype(result, copy=False)
         if not self.training_mode:
             return (y,)
-        m = mean.dtype.type(self.momentum)
-        return y, running[0] * m + mean * (1 - m), running[1] * m + variance * (1 - m)
+        kept = old_mean.dtype.type(np.float32(self.momentum))
+        new_mean, new_variance = (
+            (old * kept + new * (1 - kept)).astype(running) for old, new in ((old_mean, mean), (old_variance, variance))
+        )
+        return y, new_mean, new_variance
 
     def affine(self, facts: tuple[Fact | None, ...], axis: int, data: int) -> Affine:
         if self.training_mode:
@@ -113,7 +123,7 @@ class BatchNormalization(Room, ChannelAffine):
             arrays.append(known.constant.array().astype(np.float64))
         scale, shift, mean, variance = arrays
         with np.errstate(all="ignore"):
-            factor = scale / np.sqrt(variance + self.epsilon)
+            factor = scale / np.sqrt(variance + self._epsilon)
             offset = shift - mean * factor
         if not (np.isfinite(factor).all() and np.isfinite(offset).all()):
             raise Refused("a variance is not above -epsilon, or a parameter is not finite")
@@ -131,13 +141,22 @@ class LRN(Room):
     bias: float = 1.0
 
     def infer(self, x: Fact) -> TensorType:
+        if self.size < 1:
+            raise TypeRuleError(f"size is {self.size}, and a channel is its own neighbour at least")
+        if x.type.shape is not None and x.rank < 2:
+            raise TypeRuleError(f"{x.type} has no channels")
         return x.type
 
+    @in_single
     def kernel(self, x: np.ndarray) -> np.ndarray:
-        before, after = (self.size - 1) // 2, self.size // 2
+        channels = x.shape[1]
+        before, after = (min(n, channels) for n in ((self.size - 1) // 2, self.size // 2))  # there are no more
         squares = np.pad(np.square(x), [(0, 0), (before, after)] + [(0, 0)] * (x.ndim - 2))
-        total = sum(squares[:, i : i + x.shape[1]] for i in range(self.size))
-        return x / (self.bias + self.alpha / self.size * np.asarray(total)) ** self.beta
+        total = np.zeros_like(x)
+        for i in range(before + after + 1):
+            total += squares[:, i : i + channels]
+        alpha, beta, bias = (float(np.float32(v)) for v in (self.alpha, self.beta, self.bias))  # as a file holds them
+        return np.asarray(x / (bias + alpha / self.size * total) ** beta)
 
 
 def batch_normalization(x: Like, scale: Like, b: Like, mean: Like, variance: Like, *, epsilon: float = 1e-5) -> Operand:

@@ -217,7 +217,7 @@ class Engine:
             for node in drafted:
                 self._dress(node, site)
                 graph.insert(node, before=site.root)
-            around = {u for old, _ in patch.replace for u in old.users}
+            around = dict.fromkeys(u for old, _ in patch.replace for u in old.users)
             names = [old.name for old, _ in patch.replace]
             better = [new_value(new) for old, new in patch.replace if _is_better_known(new_value(new), old)]
             fresh = {r for n in drafted for r in n.results} | set(wanted)

@@ -25,10 +25,11 @@ from graphopt.ir.constant import Constant
 from graphopt.ir.dims import Dim, substitute, symbol, symbols
 from graphopt.ir.types import TensorType, dtype_of
 from graphopt.onnx_format.opset import downgrade, upgrade
+from graphopt.ops.algebra import LinearWeights
 from graphopt.ops.infer import check_operands
 from graphopt.ops.room import NEWEST, Fact, Room, Step, Trait, UnknownRankError
 
-ULPS = 64  # of float32, relative to an element and to the root mean square of its tensor: see `close`
+ULPS = 64  # of float32, relative to an element and to the scale of its tensor: see `close`
 LARGEST_DIM = 1 << 24  # contents below this are tried as symbols
 
 Arrays = Sequence[np.ndarray | None]
@@ -126,6 +127,7 @@ def check(
     constants: Collection[int] = (),
     results: int = 1,
     ulps: float = ULPS,
+    scale: np.ndarray | Sequence[np.ndarray | None] | None = None,
     exact: bool = False,
     shape_inference: bool = True,
 ) -> tuple[np.ndarray, ...]:
@@ -133,19 +135,20 @@ def check(
 
     Args:
         op: the operator with its attributes.
-        arrays: its operands; floats are float32.
+        arrays: its operands.
         opset: the opset to write the node for, one that defines the operator as the room does.
         constants: indices of the operands that are initializers.
         results: how many results to ask for.
         ulps: see `close`.
-        exact: whether the kernel's float32 results equal ONNX Runtime's (0 and -0 are equal).
+        scale: see `close`; one for all results, or one for each.
+        exact: whether the kernel's results equal ONNX Runtime's in their own type (0 and -0 are equal).
         shape_inference: whether onnx's own inference is right for this node.
     """
     inputs = dict(zip(names_of(op, len(arrays)), arrays, strict=True))
     held = {name for i, name in enumerate(inputs) if i in constants}
     settings = {"opset": opset, "domain": op.domain, "constants": held, "results": results}
     theirs = run_ort(op.name, inputs, op.attributes, **settings)
-    _check_kernel(op, arrays, theirs, ulps=ulps, exact=exact)
+    _check_kernel(op, arrays, theirs, ulps=ulps, scale=scale, exact=exact)
     known = facts_of(arrays, constants)
     _check_types(op, known, theirs)
     _check_symbolic(op, arrays, constants, theirs)
@@ -205,8 +208,16 @@ def compute(op: Room, arrays: Arrays, float_type: type[np.floating] | None = Non
     return tuple(map(np.asarray, made))
 
 
-def close(theirs: np.ndarray, reference: np.ndarray, ulps: float = ULPS) -> None:
-    """Same shape, same places of NaN and infinities; |theirs - reference| <= ulps * eps * (|reference| + rms)."""
+def magnitudes(op: Room, arrays: Arrays) -> np.ndarray:
+    """What a sum of products makes of its operands' absolute values: the scale of its rounding errors."""
+    return compute(op, [None if a is None else np.abs(a) for a in arrays], np.float64)[0]
+
+
+def close(theirs: np.ndarray, reference: np.ndarray, ulps: float = ULPS, scale: np.ndarray | None = None) -> None:
+    """Same shape, same places of NaN and infinities; |theirs - reference| <= ulps * eps * (|reference| + scale).
+
+    The scale is what was summed, in absolute values, where a sum may cancel; by default, the result's root mean square.
+    """
     assert theirs.shape == reference.shape
     if theirs.dtype.kind not in "fc":
         np.testing.assert_array_equal(theirs, reference)
@@ -218,20 +229,31 @@ def close(theirs: np.ndarray, reference: np.ndarray, ulps: float = ULPS) -> None
     np.testing.assert_array_equal(theirs[~finite], narrow[~finite])
     good, mine = theirs[finite].astype(np.float64), reference[finite].astype(np.float64)
     if good.size:
-        allowed = ulps * eps * (np.abs(mine) + np.sqrt(np.mean(mine**2))) + np.finfo(theirs.dtype).tiny
+        summed = np.sqrt(np.mean(mine**2)) if scale is None else scale[finite]
+        allowed = ulps * eps * (np.abs(mine) + summed) + np.finfo(theirs.dtype).tiny
         worst = np.max(np.abs(good - mine) / allowed)
         assert worst <= 1, f"off by {worst * ulps:.0f} ulps, {ulps} are allowed"
 
 
-def _check_kernel(op: Room, arrays: Arrays, theirs: Sequence[np.ndarray], *, ulps: float, exact: bool) -> None:
+def _check_kernel(
+    op: Room,
+    arrays: Arrays,
+    theirs: Sequence[np.ndarray],
+    *,
+    ulps: float,
+    scale: np.ndarray | Sequence[np.ndarray | None] | None,
+    exact: bool,
+) -> None:
+    scales = [scale] * len(theirs) if scale is None or isinstance(scale, np.ndarray) else scale
     wide = compute(op, arrays, np.float64)
     plain = compute(op, arrays)
     assert len(wide) >= len(theirs)
+    widened = {a.dtype for a in arrays if a is not None and a.dtype.kind == "f"} | {np.dtype(np.float32)}
     for i, result in enumerate(theirs):
-        assert wide[i].dtype == (np.float64 if result.dtype == np.float32 else result.dtype), "computes too narrowly"
+        assert wide[i].dtype == (np.float64 if result.dtype in widened else result.dtype), "computes too narrowly"
         assert plain[i].dtype == result.dtype
-        close(result, wide[i], ulps)
-        close(plain[i], wide[i], ulps)
+        close(result, wide[i], ulps, scales[i])
+        close(plain[i], wide[i], ulps, scales[i])
         if exact:
             np.testing.assert_array_equal(plain[i], result)
 
@@ -357,6 +379,37 @@ def _check_against_onnx(proto: onnx.ModelProto, theirs: Sequence[np.ndarray]) ->
             assert all(d in (None, have) for d, have in zip(dims, result.shape, strict=True))
 
 
+# What rewrites ask
+
+
+def check_linear(op: Room, arrays: Arrays, seed: int = 0) -> None:
+    """A room's `LinearWeights`: scaled weights and the bias of `with_bias` scale and shift the result by channel."""
+    assert isinstance(op, LinearWeights)
+    known = facts_of(arrays)
+    axis, count = op.channels(known)
+    rng = np.random.default_rng(seed)
+    scale, shift = rng.standard_normal((2, count))
+    wide = [None if a is None else a.astype(np.float64) for a in arrays]
+    (plain,) = compute(op, wide)
+    by_channel = (-1,) + (1,) * (plain.ndim - 1 - axis)
+    wanted = plain * scale.reshape(by_channel) + shift.reshape(by_channel)
+    weight = arrays[op.weight]
+    assert weight is not None
+    scaled = [*wide, None][: max(len(wide), (op.bias or 0) + 1)]
+    scaled[op.weight] = weight.astype(np.float64) * op.weight_scale(scale, weight.shape)
+    if op.bias is None:
+        (made,) = compute(op, scaled)
+        made = made + shift.reshape(by_channel)
+    else:
+        given = wide[op.bias] if len(wide) > op.bias else None
+        scaled[op.bias] = op.with_bias(given, scale, shift)
+        folded = op.folded()
+        assert isinstance(folded, Room)
+        assert inferred(folded, *facts_of(scaled)) is not None
+        (made,) = compute(folded, scaled)
+    np.testing.assert_allclose(made, wanted, rtol=1e-9, atol=1e-9)
+
+
 # Adapters
 
 
@@ -369,6 +422,7 @@ def check_old(
     constants: Collection[int] = (),
     results: int = 1,
     ulps: float = ULPS,
+    scale: np.ndarray | None = None,
     down: str | None = None,
 ) -> Room:
     """A node written for an older opset gives the same numbers through its room, and when it is taken down again.
@@ -388,7 +442,7 @@ def check_old(
     raised = _looked_up(step.operands, table)
     mine = compute(op, raised, np.float64)
     for result, reference in zip(theirs, mine, strict=False):
-        close(result, reference, ulps)
+        close(result, reference, ulps, scale)
     new = {i for i, o in enumerate(step.operands) if isinstance(o, Constant) or o in held}
     _check_types(op, facts_of(raised, new), theirs)
     again = replace(step, facts=facts_of(raised, new), attributes=op.attributes)
