@@ -172,8 +172,10 @@ def _concat(g: Growth, x: Traced) -> Callable[[], object]:
     return lambda: ops.concat(x, *others, axis=1)
 
 
-def _split(g: Growth, x: Traced) -> Callable[[], object]:
-    c = extents(x)[1]
+def _split(g: Growth, x: Traced) -> Callable[[], object] | None:
+    c = (x.type.shape or ())[1]
+    if not isinstance(c, int):
+        return None
     first = g.draw(st.integers(1, c))
     return lambda: ops.split(x, [first, c - first] if first < c else [c], axis=1)
 

@@ -65,7 +65,7 @@ BROKEN: dict[str, tuple[Callable[..., Operand], str]] = {
     "reshape": (lambda x: ops.reshape(x, [0, -1, -1]), "one open dim at most"),
     "squeeze": (lambda x: ops.squeeze(x, [1]), "axis 1 of f32[N, 3, 8, 8] is not of length 1"),
     "pool": (lambda x: ops.max_pool(x, kernel_shape=(9, 9)), "a window of 9 does not fit on 8 padded by 0"),
-    "softmax": (lambda x: ops.softmax(x, axis=9), "axis 9 is not one of f32[N, 3, 8, 8]"),
+    "softmax": (lambda x: ops.softmax(x, axis=9), "axis 9 is not an axis of f32[N, 3, 8, 8]"),
     "pad": (lambda x: ops.pad(x, [1, 1]), "Pad(x: f32[N, 3, 8, 8], pads: i64[2])"),
     "dtype": (lambda x: ops.gather(x, np.array([0.5])), "Gather's operand 'indices' is f64[1]"),
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from graphopt.errors import TypeRuleError
 from graphopt.ir.dims import Dim
 from graphopt.ir.types import Shape, TensorType
-from graphopt.ops.room import Fact, Room, UnknownRankError, unknown_dim
+from graphopt.ops.room import MAX_ELEMENTS, Fact, Room, UnknownRankError, unknown_dim
 
 
 def normalized(axes: Sequence[int], rank: int) -> list[int]:
@@ -50,8 +51,19 @@ def length_of(operand: Fact) -> int | None:
 
 
 def unknown_shape(rank: int | None) -> Shape | None:
-    """Dims of which only the number is known; None where not even that is."""
+    """Dims of which only the number is known; None where not even that is.
+
+    Raises:
+        TypeRuleError: no tensor has so many: a file may say that a list of axes has 2^40 elements.
+    """
+    if rank is not None and rank > MAX_ELEMENTS:
+        raise TypeRuleError(f"a result of {rank} axes is no tensor")
     return None if rank is None else tuple(unknown_dim() for _ in range(rank))
+
+
+def is_small(shape: Sequence[int]) -> bool:
+    """Whether contents of this shape are followed as dims; NumPy cannot make [2^62, 4, 0], which has 0 elements."""
+    return math.prod(d or 1 for d in shape) <= MAX_ELEMENTS
 
 
 def shape_from(target: Fact) -> Shape | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,7 @@ from graphopt.ir.constant import Constant as Data
 from graphopt.ir.dims import Dim, is_nonnegative
 from graphopt.ir.types import TensorType, f32, i64, string
 from graphopt.ops.adapters import same, without
-from graphopt.ops.axes import shape_from
+from graphopt.ops.axes import is_small, shape_from
 from graphopt.ops.bind import Like, Operand, apply
 from graphopt.ops.room import INTEGER, MAX_ELEMENTS, NUMERIC, Adapter, Fact, Room, Step, operand, operator, unknown_dim
 
@@ -105,9 +104,7 @@ class ConstantOfShape(Room):
         target = facts[0]
         if target is None or target.integers is None or self.value is None or not self.value.type.dtype.is_integer:
             return None
-        if math.prod(target.integers) > MAX_ELEMENTS:
-            return None
-        return np.full(target.integers, int(self._fill()), object)
+        return np.full(target.integers, int(self._fill()), object) if is_small(target.integers) else None
 
     def kernel(self, target: np.ndarray) -> np.ndarray:
         return np.broadcast_to(self._fill(), tuple(int(d) for d in target.ravel()))  # takes no room
@@ -149,8 +146,9 @@ class Range(Room):
         if any(v is None or len(v) != 1 for v in values):
             return None
         start, limit, delta = (v[0] for v in values if v is not None)
-        numbers = builtin_range(start, limit, delta) if delta else ()
-        return np.asarray(list(numbers), object) if 0 < len(numbers) <= MAX_ELEMENTS else None
+        if delta == 0 or not 0 < -((start - limit) // delta) <= MAX_ELEMENTS:  # `len` fails beyond 64 bits
+            return None
+        return np.asarray(builtin_range(start, limit, delta), object)
 
     def kernel(self, start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> np.ndarray:
         a, b, c = (v.reshape(()) for v in (start, limit, delta))

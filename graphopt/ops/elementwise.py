@@ -184,7 +184,7 @@ class Div(_Arithmetic):
 
     a = operand(NUMERIC)
     b = operand(NUMERIC)
-    traits = _SHAPES
+    traits = _SHAPES | {Trait.PARTIAL}
 
     def elements(self, *facts: Fact | None) -> np.ndarray | None:
         """Dims round down, integers toward zero: the same only for what is not negative."""

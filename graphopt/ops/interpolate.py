@@ -13,6 +13,7 @@ import numpy as np
 
 _HALF = np.float32(0.5)
 _ZERO, _ONE = np.float32(0), np.float32(1)
+_TIE = np.float32(1e-6)  # how near to n + 0.5 a position means just that: what ONNX Runtime 1.31 allows for rounding
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,19 @@ def outside(at: np.ndarray, size: int) -> np.ndarray:
 
 
 def nearest(at: np.ndarray, size: int, mode: str) -> np.ndarray:
-    """The element nearest to each position, by ONNX's `nearest_mode`."""
+    """The element nearest to each position, by ONNX's `nearest_mode`.
+
+    ONNX speaks of real numbers: 4.5 · 20/6 - 0.5 is 14.5, and a little less in single precision.
+    """
+    low, high = np.floor(at), np.ceil(at)
     if mode == "floor":
-        chosen = np.floor(at)
+        chosen = low
     elif mode == "ceil":
-        chosen = np.ceil(at)
-    else:  # positions below 0 become 0 anyway, so only what happens at n + 0.5 matters
-        wide = at.astype(np.float64)
-        chosen = np.floor(wide + 0.5) if mode == "round_prefer_ceil" else np.ceil(wide - 0.5)
+        chosen = high
+    else:
+        past = (at - low) - _HALF
+        tied = high if mode == "round_prefer_ceil" else low
+        chosen = np.where(np.abs(past) <= _TIE, tied, np.where(past < 0, low, high))
     return np.asarray(np.clip(chosen.astype(np.int64), 0, max(size - 1, 0)))
 
 

@@ -46,6 +46,8 @@ __all__ = ["concat", "gather", "slice_", "split", "transpose"]
 
 _MOVES = frozenset({Trait.MOVES, Trait.SHAPE_ARITHMETIC})
 
+_MOST_PARTS = 1 << 16  # a node with more results than this is a damaged file
+
 
 @operator("Transpose", since=1)
 class Transpose(Room):
@@ -84,6 +86,8 @@ class Concat(Room):
     adapters = (counted_from_front("Concat", 11, "axis"),)
 
     def infer(self, *xs: Fact) -> TensorType:
+        if None in xs:
+            raise TypeRuleError(f"one of {len(xs)} tensors to join is left out")
         shapes = [x.shape for x in xs if x.type.shape is not None] or [xs[0].shape]
         rank = len(shapes[0])
         (axis,) = normalized([self.axis], rank)
@@ -139,7 +143,10 @@ def _split_below_18(step: Step) -> Step:
     shape, count = shape_of(step), len(step.results)
     if shape is None:
         return plain
-    size = shape[integer_of(step, "axis", 0)]
+    axis = integer_of(step, "axis", 0)
+    if not -len(shape) <= axis < len(shape):
+        raise OpsetError(f"Split has no axis {axis} in a tensor of rank {len(shape)}")
+    size = shape[axis]
     if not isinstance(size, int) or size % count == 0:
         return plain
     parts = _equal_parts(size, count)
@@ -150,11 +157,13 @@ def _equal_parts(size: Dim, count: int) -> list[Dim]:
     """Lengths of `count` parts of an axis, all alike but the last, which may be shorter.
 
     Raises:
-        TypeRuleError: there are more parts than elements for them.
+        TypeRuleError: there are more parts than elements for them, or no node has so many results.
     """
+    if not 1 <= count <= _MOST_PARTS:
+        raise TypeRuleError(f"a number of parts is from 1 to {_MOST_PARTS}, and {count} are asked for")
     part = (size + (count - 1)) // count
     last = size - part * (count - 1)
-    if count < 1 or (isinstance(last, int) and last < 0):
+    if isinstance(last, int) and last < 0:
         raise TypeRuleError(f"{size} elements do not make {count} parts")
     return [*(part for _ in range(count - 1)), last]
 
@@ -178,8 +187,12 @@ class Split(Room):
         (axis,) = normalized([self.axis], x.rank)
         total = x.shape[axis]
         if sizes is not None:
-            count = length_of(sizes)
-            parts: Sequence[Dim] = listed(sizes) or unknown_shape(count) or ()
+            parts = listed(sizes)
+            if parts is None:
+                count = length_of(sizes)
+                if count is None or count > _MOST_PARTS:
+                    return ()
+                parts = [unknown_dim() for _ in range(count)]
         elif self.num_outputs is not None:
             parts = _equal_parts(total, self.num_outputs)
         else:
@@ -293,7 +306,7 @@ class Slice(Room):
             if is_open(int(end), step):
                 raise NoKernelError(f"what a slice to {end} by {step} takes differs between runtimes")
             index[axis] = cut(x.shape[axis], int(begin), int(end), step)
-        return x[tuple(index)]
+        return np.asarray(x[tuple(index)], x.dtype)  # one dim comes bare
 
 
 def _indices_below_11(step: Step) -> Step:
@@ -312,7 +325,7 @@ class Gather(Room):
     x = operand(ANY)
     indices = operand(INTEGER)
     axis: int = 0
-    traits = _MOVES
+    traits = _MOVES | {Trait.PARTIAL}
     adapters = (Adapter(11, same, _indices_below_11),)
 
     def infer(self, x: Fact, indices: Fact) -> TensorType:

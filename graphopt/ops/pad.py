@@ -99,7 +99,10 @@ class Pad(Room):
             return None
         if axes is None and x.type.shape is None:
             return 0 if pads.integers is not None and not any(pads.integers) else None
-        known = None if x.type.shape is None else self._known(x, pads, axes)
+        try:
+            known = None if x.type.shape is None else self._known(x, pads, axes)
+        except TypeRuleError:
+            return None
         return 0 if known is not None and all(p == (0, 0) for p in known) else None
 
     def kernel(

@@ -6,11 +6,23 @@ import numpy as np
 
 from graphopt.errors import TypeRuleError
 from graphopt.ir.types import TensorType
-from graphopt.ops.adapters import attribute_needs, became_operands
+from graphopt.ops.adapters import attribute_needs, became_operands, counted_from_front
+from graphopt.ops.axes import length_of, unknown_shape
 from graphopt.ops.bind import Like, Operand, apply
-from graphopt.ops.room import INTEGER, NUMERIC, Fact, Room, operand, operator
+from graphopt.ops.room import INTEGER, NUMERIC, Adapter, Fact, NoKernelError, Room, operand, operator
 
 __all__ = ["reduce_mean", "reduce_sum"]
+
+_EXACT = 2**53  # integers below this are exact in float64
+
+
+def _adapters(name: str, version: int) -> tuple[Adapter, ...]:
+    """The axes became an operand in `version`, and could be negative from 11 on."""
+    return (
+        counted_from_front(name, 11, "axes"),
+        attribute_needs(name, version, "noop_with_empty_axes", 0),
+        became_operands(name, version, {"axes": 1}),
+    )
 
 
 class _Reduction(Room):
@@ -20,77 +32,93 @@ class _Reduction(Room):
     noop_with_empty_axes: int
 
     def infer(self, x: Fact, axes: Fact | None = None) -> TensorType:
-        chosen = self._chosen(x.rank, axes)
-        if chosen is None:
-            if self.keepdims:
-                from graphopt.ops.room import unknown_dim
+        chosen = self._chosen(x.rank, () if axes is None else axes.integers)
+        if chosen is not None:
+            kept = [1 if i in chosen else d for i, d in enumerate(x.shape) if self.keepdims or i not in chosen]
+            return TensorType(x.dtype, tuple(kept))
+        if self.keepdims:
+            return TensorType(x.dtype, unknown_shape(x.rank))
+        count = None if axes is None else length_of(axes)  # each axis is named once
+        return TensorType(x.dtype, unknown_shape(x.rank - count) if count and count <= x.rank else None)
 
-                return TensorType(x.dtype, tuple(unknown_dim() for _ in x.shape))
-            return TensorType(x.dtype, None)
-        kept = [(d if i not in chosen else 1) for i, d in enumerate(x.shape) if self.keepdims or i not in chosen]
-        return TensorType(x.dtype, tuple(kept))
-
-    def _chosen(self, rank: int, axes: Fact | None) -> set[int] | None:
+    def _chosen(self, rank: int, axes: tuple[int, ...] | None) -> set[int] | None:
         if axes is None:
-            return set() if self.noop_with_empty_axes else set(range(rank))
-        given = axes.integers
-        if given is None:
             return None
-        if not given:
+        if not axes:
             return set() if self.noop_with_empty_axes else set(range(rank))
-        if any(not -rank <= a < rank for a in given):
-            raise TypeRuleError(f"axes {list(given)} are not all axes of a tensor of rank {rank}")
-        return {a % rank for a in given}
+        if any(not -rank <= a < rank for a in axes):
+            raise TypeRuleError(f"axes {list(axes)} are not all axes of a tensor of rank {rank}")
+        return {a % rank for a in axes}
 
     def _axes(self, x: np.ndarray, axes: np.ndarray | None) -> tuple[int, ...]:
-        if axes is None or axes.size == 0:
-            return () if self.noop_with_empty_axes else tuple(range(x.ndim))
-        return tuple(int(a) % x.ndim for a in axes.ravel())
+        chosen = self._chosen(x.ndim, () if axes is None else tuple(int(a) for a in axes.ravel()))
+        return tuple(sorted(chosen or ()))
+
+    def _wide(self, x: np.ndarray) -> np.ndarray:
+        """What is summed: in float64 for integers, as runtimes do, and in float32 at least for floats.
+
+        Raises:
+            NoKernelError: integers so large that their sum is rounded.
+        """
+        if x.dtype.kind not in "iu":
+            return x.astype(np.result_type(x.dtype, np.float32), copy=False)
+        wide = x.astype(np.float64)
+        if np.abs(wide).sum() >= _EXACT:
+            raise NoKernelError(f"{self.name} of large numbers in {x.dtype} is not computed")
+        return wide
 
     def forwards(self, *facts: Fact | None) -> int | None:
-        x = facts[0]
         axes = facts[1] if len(facts) > 1 else None
-        empty = axes is None or axes.integers == ()
-        return 0 if x is not None and empty and self.noop_with_empty_axes else None
+        empty = axes is None or axes.type.shape == (0,)
+        return 0 if empty and self.noop_with_empty_axes else None
 
 
 @operator("ReduceMean", since=1)
 class ReduceMean(_Reduction):
-    """The mean over axes. ONNX ReduceMean-18."""
+    """The mean over axes; integers round toward zero. ONNX ReduceMean-18."""
 
     x = operand(NUMERIC)
     axes = operand(INTEGER, optional=True)
     keepdims: int = 1
     noop_with_empty_axes: int = 0
-    adapters = (
-        attribute_needs("ReduceMean", 18, "noop_with_empty_axes", 0),
-        became_operands("ReduceMean", 18, {"axes": 1}),
-    )
+    adapters = _adapters("ReduceMean", 18)
 
     def kernel(self, x: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
         chosen = self._axes(x, axes)
         if not chosen:
             return x
-        mean = np.mean(x, axis=chosen, keepdims=bool(self.keepdims), dtype=None if x.dtype.kind == "f" else np.float64)
+        if any(x.shape[a] == 0 for a in chosen):
+            raise NoKernelError(f"the mean of no numbers, of {list(x.shape)} over {list(chosen)}, is not defined")
+        mean = np.mean(self._wide(x), axis=chosen, keepdims=bool(self.keepdims))
         return np.asarray(np.trunc(mean) if x.dtype.kind in "iu" else mean).astype(x.dtype)
 
 
 @operator("ReduceSum", since=1)
 class ReduceSum(_Reduction):
-    """The sum over axes. ONNX ReduceSum-13."""
+    """The sum over axes. ONNX ReduceSum-13.
+
+    ONNX does not say what a sum of integers is that the type does not hold: runtimes wrap or saturate.
+    """
 
     x = operand(NUMERIC)
     axes = operand(INTEGER, optional=True)
     keepdims: int = 1
     noop_with_empty_axes: int = 0
-    adapters = (
-        attribute_needs("ReduceSum", 13, "noop_with_empty_axes", 0),
-        became_operands("ReduceSum", 13, {"axes": 1}),
-    )
+    adapters = _adapters("ReduceSum", 13)
 
     def kernel(self, x: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
         chosen = self._axes(x, axes)
-        return np.asarray(np.sum(x, axis=chosen, keepdims=bool(self.keepdims), dtype=x.dtype)) if chosen else x
+        if not chosen:
+            return x
+        total = np.asarray(np.sum(self._wide(x), axis=chosen, keepdims=bool(self.keepdims)))
+        if x.dtype.kind in "iu" and not _holds(x.dtype, total):
+            raise NoKernelError(f"a sum that {x.dtype} does not hold differs between runtimes")
+        return total.astype(x.dtype, copy=False)
+
+
+def _holds(dtype: np.dtype, integers: np.ndarray) -> bool:
+    limits = np.iinfo(dtype)
+    return bool(((integers >= limits.min) & (integers < float(limits.max) + 1)).all())
 
 
 def reduce_mean(x: Like, axes: tuple[int, ...] | None = None, *, keepdims: bool = True) -> Operand:

@@ -7,18 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphopt.errors import TypeRuleError
+from graphopt.errors import GraphError, TypeRuleError
 from graphopt.ir.dims import Dim, floor_div, product
 from graphopt.ir.types import DType, TensorType, dtype_of, dtype_of_code, i64
 from graphopt.ops.adapters import attribute_needs, became_operands, counted_from_front
-from graphopt.ops.axes import keeps_shape, length_of, listed, normalized, shape_from, unknown_shape
+from graphopt.ops.axes import is_small, keeps_shape, length_of, listed, normalized, shape_from, unknown_shape
 from graphopt.ops.bind import Like, Operand, apply
 from graphopt.ops.broadcast import broadcast
 from graphopt.ops.convert import convert
 from graphopt.ops.room import (
     ANY,
     INTEGER,
-    MAX_ELEMENTS,
     Fact,
     NoKernelError,
     Room,
@@ -117,7 +116,8 @@ class Reshape(Reshaping):
         if x is None or x.elements is None:
             return None
         result = self.infer(*facts)  # type: ignore[arg-type]  # both operands are required
-        return x.elements.reshape(result.static_shape) if result.is_static else None
+        small = result.is_static and is_small(result.static_shape)
+        return x.elements.reshape(result.static_shape) if small else None
 
     def kernel(self, x: np.ndarray, target: np.ndarray) -> np.ndarray:
         wanted = [int(d) for d in target.ravel()]
@@ -256,8 +256,8 @@ class Expand(Room):
         x, target = facts[0], facts[1]
         if x is None or x.elements is None or target is None or target.integers is None:
             return None
-        made = self.kernel(x.elements, np.asarray(target.integers, np.int64))
-        return made if made.size <= MAX_ELEMENTS else None
+        made = self.infer(x, target)
+        return self.kernel(x.elements, np.asarray(target.integers)) if is_small(made.static_shape) else None
 
     def forwards(self, *facts: Fact | None) -> int | None:
         return 0 if keeps_shape(self, facts) else None
@@ -303,7 +303,10 @@ class Cast(Room):
         return dtype_of_code(self.to)
 
     def infer(self, x: Fact) -> TensorType:
-        return TensorType(self.dtype, x.type.shape)
+        try:
+            return TensorType(self.dtype, x.type.shape)
+        except GraphError as error:
+            raise TypeRuleError(str(error)) from None
 
     def elements(self, *facts: Fact | None) -> np.ndarray | None:
         x = facts[0]

@@ -33,7 +33,13 @@ def cut(size: int, begin: int, end: int, step: int) -> slice:
 
 
 def length(size: Dim, begin: Dim, end: Dim, step: int) -> Dim:
-    """How many elements a slice takes; unknown where symbols, or runtimes, decide."""
+    """How many elements a slice takes; unknown where symbols, or runtimes, decide.
+
+    Raises:
+        TypeRuleError: the step is 0.
+    """
+    if step == 0:
+        raise TypeRuleError("a step of 0 goes nowhere")
     if is_open(end, step):
         return unknown_dim()
     if isinstance(size, int) and isinstance(begin, int) and isinstance(end, int):

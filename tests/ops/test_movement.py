@@ -294,7 +294,12 @@ def test_slice_facts():
     assert Slice().elements(known(N, C, H, W), known(2), known(FAR)).tolist() == [H, W]
     assert Slice().elements(known(N, C, H, W), known(-1), known(-FAR), known(0), known(-2)).tolist() == [W, C]
     assert Slice().elements(known(N, C), known(H), known(FAR)) is None
+    whole = Slice().elements(Fact(TensorType(i64, ()), known=np.asarray(N, object)), known(), known())
+    assert whole.shape == ()
+    assert whole[()] == N
     refuses(Slice(), [normal(3), ints(0), ints(1), ints(0), ints(0)], "step of 0")
+    with pytest.raises(TypeRuleError, match="step of 0"):
+        inferred(Slice(), shaped(N), known(1), known(H), known(0), known(0))
     refuses(Slice(), [normal(3), ints(0), ints(1), ints(1)], "not all axes of a tensor of rank 1")
     refuses(Slice(), [normal(3, 3), ints(0, 0), ints(1)], "not of one length, 2")
     refuses(Slice(), [normal(3), ints(0, 0), ints(1, 1)], "2 starts for a tensor of rank 1")
