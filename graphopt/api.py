@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import graphopt.ops  # noqa: F401  # fills the registry of rooms
@@ -64,6 +63,8 @@ def compile(  # noqa: A001  # what users of PyTorch and JAX call it
 @contextmanager
 def _as_file(model: str | Path | Graph) -> Iterator[tuple[Path, Graph]]:
     """A model as a file and as a graph; built-in networks and graphs are written to a folder for the while."""
+    from tempfile import TemporaryDirectory
+
     from graphopt.onnx_format.writer import save
 
     graph = load(model)

@@ -9,7 +9,6 @@ A network's weights are most of its bytes, so a constant is one of
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -133,6 +132,8 @@ class Constant:
     def digest(self) -> str:
         """SHA-256 over dtype, shape and bytes, in hex."""
         if self._digest is None:
+            import hashlib  # OpenSSL's start takes longer than a small compilation has
+
             sha = hashlib.sha256(str(self.type).encode())
             if self.type.dtype == string:
                 sha.update(repr(self.array().tolist()).encode())

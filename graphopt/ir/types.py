@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Shape: TypeAlias = tuple[Dim, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # there is one object for each: compared and hashed all the time
 class DType:
     """An element type: its short name, ONNX `TensorProto.DataType` code, width in bits and kind.
 
@@ -266,6 +266,8 @@ def settle(known: Type | None, declared: Type | None, fixed: Container[Dim] = ()
     Raises:
         GraphError: the two contradict each other.
     """
+    if declared is None or known == declared:
+        return known
     both = meet(known, declared)
     if not isinstance(known, TensorType) or not isinstance(both, TensorType) or known.shape is None:
         return both

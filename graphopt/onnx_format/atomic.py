@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from types import TracebackType
 
 from graphopt.errors import GraphoptError
 
 BLOCK = 4 << 20  # bytes that one write hands over; larger blocks are not faster, and touch more of a mapping
+AHEAD = 3  # blocks that may wait to be written
 JOINED_BYTES = 1 << 18  # shorter chunks are joined up to a block
 
 
@@ -111,7 +112,7 @@ def _target(path: Path) -> Path:
 
 
 def _temporary(target: Path) -> Path:
-    return target.with_name(f".graphopt-{secrets.token_hex(8)}.tmp")
+    return target.with_name(f".graphopt-{os.urandom(8).hex()}.tmp")
 
 
 def _create(path: Path) -> int:
@@ -128,32 +129,37 @@ def _unwritable(path: Path, error: OSError) -> GraphoptError:
 def _stream(descriptor: int, chunks: Iterable[bytes | memoryview], path: Path) -> int:
     """Write all chunks: short ones joined into blocks, long ones without a copy; how many bytes there were.
 
-    One block is written in a thread of its own while the next chunk is made.
+    Blocks are written in a thread of its own while the next chunks are made.
     """
-    writing: Future[None] | None = None
-    place = 0
+    waiting: Queue[memoryview | None] = Queue(AHEAD)
+    failed: list[OSError] = []
 
-    def write(view: memoryview) -> None:
-        nonlocal place
-        try:
-            while view.nbytes:
-                written = os.write(descriptor, view[:BLOCK])
-                _begin_sync(descriptor, place, written)
-                place += written
-                view = view[written:]
-        except OSError as error:
-            raise _unwritable(path, error) from None
+    def write() -> None:
+        place = 0
+        while (view := waiting.get()) is not None:
+            try:
+                while view.nbytes and not failed:
+                    written = os.write(descriptor, view[:BLOCK])
+                    _begin_sync(descriptor, place, written)
+                    place += written
+                    view = view[written:]
+            except OSError as error:
+                failed.append(error)
 
     def put(view: memoryview) -> None:
-        nonlocal writing
-        if writing is not None:
-            writing.result()
-        writing = pool.submit(write, view)
+        if failed:
+            raise _unwritable(path, failed[0])
+        waiting.put(view)
 
-    with ThreadPoolExecutor(1) as pool:
+    writer = Thread(target=write)
+    writer.start()
+    try:
         size = _blocks(chunks, put)
-        if writing is not None:
-            writing.result()
+    finally:
+        waiting.put(None)
+        writer.join()
+    if failed:
+        raise _unwritable(path, failed[0])
     return size
 
 

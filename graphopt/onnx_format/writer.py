@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import onnx
 
@@ -88,6 +87,8 @@ def _approved(
     graph: Graph, path: Path, opset: int | None, external_data: bool | None, approve: Callable[[Path], None]
 ) -> tuple[Path, ...]:
     """Write into a folder beside the place, have it approved, and move all files to their places."""
+    from tempfile import TemporaryDirectory
+
     check_writable(path)
     place = path.resolve()  # a link keeps leading to the file
     with TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as folder:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 
@@ -55,6 +54,8 @@ def _scaled(dim: Dim, scale: np.float32) -> Dim:
     """floor(dim · scale) in float32, as runtimes compute it; a fresh dim where that is not known."""
     if isinstance(dim, int):
         return int(scale * np.float32(dim))
+    from fractions import Fraction  # used by few networks, and its import takes as long as many rooms
+
     ratio = Fraction(float(scale))
     if ratio.numerator > _EXACT_NUMERATOR:
         return unknown_dim()

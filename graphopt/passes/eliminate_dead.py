@@ -42,7 +42,7 @@ def _is_effect_free(node: Node) -> bool:
     return node.op.domain in STANDARD
 
 
-@rule(EXACT, on_values=True)
+@rule(EXACT, on="constants")
 def unread_constant(site: Site) -> Patch | None:
     """A constant that nobody reads goes."""
     value = site.value

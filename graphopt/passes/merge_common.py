@@ -100,7 +100,7 @@ same_constant = Rule(
     "same_constant",
     EXACT,
     _unstarted,
-    on_values=True,
+    on="constants",
     begin=_merge_constants,
     doc="Equal constants become one.",
 )

@@ -37,7 +37,7 @@ from graphopt.rewrite.rule import EXACT, Pass, rule
 from graphopt.rewrite.site import Draft, Patch, Site
 
 
-@rule(EXACT, on_values=True)
+@rule(EXACT, on="inputs")
 def initializer_input(site: Site) -> Patch | None:
     """An input with a default becomes a constant."""
     value = site.value

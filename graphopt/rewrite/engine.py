@@ -90,11 +90,11 @@ class Engine:
         before = len(self.applied)
         rules = [r.started(self.graph) for r in pass_.rules if r.name not in self.settings.skip]
         for rule in rules:
-            if rule.on_values:
-                for value in list(values_of(self.graph)):
+            if rule.on != "nodes":
+                for value in list(values_of(self.graph, (rule.on,))):
                     if value.graph is not None:
                         self._visit_value(pass_, rule, value)
-        on_nodes = [r for r in rules if not r.on_values]
+        on_nodes = [r for r in rules if r.on == "nodes"]
         if on_nodes:
             self._work(pass_, on_nodes)
         return len(self.applied) - before

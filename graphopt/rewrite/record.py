@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from graphopt._version import __version__
@@ -147,6 +146,8 @@ class Record:
 @cache
 def schema() -> dict[str, Json]:
     """The JSON schema of records."""
+    from importlib import resources
+
     text = resources.files(__package__).joinpath("record.schema.json").read_text(encoding="utf-8")
     return cast("dict[str, Json]", json.loads(text))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.rewrite.pattern import Applied, Match, find
@@ -14,6 +14,7 @@ from graphopt.rewrite.site import Patch, Replacement, Site
 if TYPE_CHECKING:
     from graphopt.analysis.cost import Cost
 
+Sites: TypeAlias = Literal["nodes", "inputs", "constants"]
 Rewrite: TypeAlias = Callable[[Site], Replacement | Sequence[Replacement] | None]
 
 
@@ -33,7 +34,8 @@ class Rule:
     """One rewrite.
 
     Attributes:
-        pattern: where it applies; None for any node (`on_values`: any input or constant).
+        pattern: where it applies; None for any node.
+        on: what its sites are: nodes, or values without a producer.
         rewrite: builds the replacement at a site, or raises `Refused`, or returns None: not a site at all.
         begin: makes a fresh `rewrite` for each run over a graph, for rules that remember what they saw.
         worth: what is missed where it refuses; the root's cost and one node by default.
@@ -43,14 +45,14 @@ class Rule:
     cls: Class
     rewrite: Rewrite
     pattern: Applied | None = None
-    on_values: bool = False
+    on: Sites = "nodes"
     begin: Callable[[Graph], Rewrite] | None = None
     worth: Callable[[Site], Cost] | None = None
     doc: str = ""
 
     def accepts(self, op_type: type) -> bool:
         """Whether nodes with operators of this class can be roots."""
-        return not self.on_values and (self.pattern is None or self.pattern.accepts(op_type))
+        return self.on == "nodes" and (self.pattern is None or self.pattern.accepts(op_type))
 
     def site(self, root: Node, target: str) -> Site | None:
         """The site at `root`, whose operator the rule accepts, if the pattern matches there."""
@@ -89,7 +91,7 @@ def rule(
     pattern: Applied | None = None,
     *,
     name: str = "",
-    on_values: bool = False,
+    on: Sites = "nodes",
     worth: Callable[[Site], Cost] | None = None,
 ) -> Callable[[Rewrite], Rule]:
     """Make a rule of a function from a site to a replacement; its name is the function's."""
@@ -100,7 +102,7 @@ def rule(
             cls,
             function,
             pattern,
-            on_values,
+            on,
             worth=worth,
             doc=(function.__doc__ or "").strip(),
         )
@@ -113,10 +115,13 @@ def identity(name: str, pattern: Applied, operand: str, cls: Class = EXACT) -> R
     return Rule(name, cls, lambda site: site.bound(operand), pattern, doc=f"equals `{operand}`")
 
 
-def values_of(graph: Graph) -> Iterator[Value]:
+def values_of(graph: Graph, kinds: Sequence[Sites] = ("inputs", "constants")) -> Iterator[Value]:
     """Inputs and constants of a graph and its subgraphs: the sites of rules on values."""
     for inner in graph.graphs():
-        yield from (*inner.inputs, *inner.constants)
+        if "inputs" in kinds:
+            yield from inner.inputs
+        if "constants" in kinds:
+            yield from inner.constants
 
 
 __all__ = ["BOUNDED", "EXACT", "ROUNDING", "Class", "Pass", "Patch", "Rule", "identity", "rule", "values_of"]
