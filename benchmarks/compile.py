@@ -137,7 +137,9 @@ def graphopt_on(model: Path, name: str = BASE) -> Contender:
     # The child must find the package that this process found, wherever it runs.
     paths = [str(Path(graphopt.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
     version = graphopt.__version__ if name == BASE else ""
-    return Contender(name, command, {"PYTHONPATH": os.pathsep.join(filter(None, paths))}, version)
+    # Installed packages have their bytecode; so has the checkout, from its first run on.
+    environment = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONDONTWRITEBYTECODE": ""}
+    return Contender(name, command, environment, version)
 
 
 def peer_on(peer: peers.Peer, model: Path) -> Contender:

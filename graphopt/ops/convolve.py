@@ -9,6 +9,8 @@ import numpy as np
 
 from graphopt.ops.window import Window, padded, taps, windows
 
+SMALL_MACS = 1 << 24
+SERIAL_MACS = 1 << 18  # OpenBLAS's products of this size and less stay in one thread
 CHUNK_BYTES = 16 << 20  # the unfolded input is made in pieces of this size, which stay in cache
 
 
@@ -48,7 +50,7 @@ def _by_matmul(x: np.ndarray, w: np.ndarray, window: Window, counts: tuple[int, 
     if prod(window.kernel) == 1:
         ((_, columns),) = taps(x, window, counts)
         for n, image in enumerate(columns):
-            np.matmul(flat, image.reshape(len(image), prod(counts)), out=out[n].reshape(len(flat), prod(counts)))
+            _product(flat, image.reshape(len(image), prod(counts)), out[n].reshape(len(flat), prod(counts)))
         return
     axes = len(counts)
     row = max(flat.shape[1] * prod(counts[1:]), 1)
@@ -64,9 +66,24 @@ def _by_matmul(x: np.ndarray, w: np.ndarray, window: Window, counts: tuple[int, 
             piece = view[(*some, slice(n, n + images), slice(start, start + rows))]
             columns = held[: piece.size].reshape(piece.shape)
             np.copyto(columns, piece)
-            made = flat @ columns.reshape(flat.shape[1], prod(piece.shape[1 + axes :]))
+            columns = columns.reshape(flat.shape[1], prod(piece.shape[1 + axes :]))
+            made = _product(flat, columns, np.empty((len(flat), columns.shape[1]), out.dtype))
             of_images = made.reshape(len(flat), *piece.shape[1 + axes :])
             out[n : n + images, :, start : start + rows] = of_images.swapaxes(0, 1)
+
+
+def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """The product of two matrices. A small one is made in pieces that BLAS computes in the calling thread.
+
+    To wake other threads would take longer, and OpenBLAS's go on spinning for a while on a core that others need.
+    """
+    each = b.size
+    if len(a) * each > SMALL_MACS or not 0 < each <= SERIAL_MACS:
+        return np.matmul(a, b, out=out)
+    rows = SERIAL_MACS // each
+    for start in range(0, len(a), rows):
+        np.matmul(a[start : start + rows], b, out=out[start : start + rows])
+    return out
 
 
 def convolve_transposed(
