@@ -8,13 +8,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from networks import networks
 from numeric import EXTENT, differences, feeds
 
 import graphopt
 from graphopt.analysis.equal import compare, compare_bits
+from graphopt.errors import TypeRuleError
 from graphopt.ir.constant import Constant
 from graphopt.ir.dims import substitute, symbol
 from graphopt.ir.graph import Graph, copy_graph
@@ -145,10 +146,10 @@ def test_onnx_runtime_computes_the_same(graph: Graph, level: str, target: str) -
 
 
 @settings(max_examples=60)
-@given(graph=networks(), batch=st.integers(1, 3), extent=st.integers(EXTENT, EXTENT + 3))
-def test_types_hold_for_what_is_computed(graph: Graph, batch: int, extent: int) -> None:
+@given(graph=networks(), batch=st.integers(1, 3), wider=st.integers(0, 1), taller=st.integers(0, 2))
+def test_types_hold_for_what_is_computed(graph: Graph, batch: int, wider: int, taller: int) -> None:
     """Every output has the element type and the shape that were inferred, with numbers for the symbols."""
-    sizes = {"N": batch, "H": extent, "W": extent + 1}
+    sizes = {"N": batch, "H": EXTENT + taller, "W": EXTENT + wider}
 
     def shape(kind: object) -> list[object]:
         assert isinstance(kind, TensorType)
@@ -156,6 +157,11 @@ def test_types_hold_for_what_is_computed(graph: Graph, batch: int, extent: int) 
 
     rng = np.random.default_rng(0)
     given = {v.name: rng.random(shape(v.type), np.float32) for v in graph.inputs}
+    try:
+        Interpreter(graph).run(given)
+    except TypeRuleError:  # a constant that is as long as an axis fits one extent only
+        assume(wider == taller == 0)
+        raise
     for each in (graph, optimize(graph, target="cpu", check="off").graph):
         for name, array in Interpreter(each).run(given).items():
             kind = each.find(name).type

@@ -6,22 +6,23 @@ the file, and does no harm, is noted in `graph.info.notes`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 
 import onnx
 
 from graphopt.errors import GraphError, ModelError
-from graphopt.ir.attributes import Attribute
+from graphopt.ir.attributes import Attribute, Kind
 from graphopt.ir.constant import Constant
 from graphopt.ir.dims import Dim, is_anonymous
 from graphopt.ir.graph import OMITTED, Graph, ModelInfo, Node, Value
-from graphopt.ir.operator import Opaque
+from graphopt.ir.operator import Opaque, Operator
 from graphopt.ir.types import TensorType, Type, settle
 from graphopt.onnx_format.functions import FunctionKey, expand
 from graphopt.onnx_format.opset import upgrade
-from graphopt.onnx_format.order import in_order, reads
+from graphopt.onnx_format.order import Versioned, in_order, reads
 from graphopt.onnx_format.protos import TensorReader, as_text, read_attribute, read_type
 from graphopt.ops.infer import annotate, fact
 from graphopt.ops.room import NEWEST, Step
@@ -43,10 +44,12 @@ def read_model(model: onnx.ModelProto, tensors: TensorReader, options: ReadOptio
         ModelError: a reference that leads nowhere, a value defined twice, a cycle, a broken weight, an opset that
             is too new.
     """
-    return _Reader(model, tensors, options or ReadOptions()).graph()
+    return _ModelReader(model, tensors, options or ReadOptions()).graph()
 
 
-class _Reader:
+class _ModelReader:
+    """What all graphs of a model share: its weights, opsets and functions, and what was odd."""
+
     def __init__(self, model: onnx.ModelProto, tensors: TensorReader, options: ReadOptions) -> None:
         self.model = model
         self.tensors = tensors
@@ -58,6 +61,7 @@ class _Reader:
             self.functions = {(_domain(f.domain), f.name, f.overload): f for f in model.functions}
 
     def graph(self) -> Graph:
+        """The model's graph, with all that it holds."""
         model = self.model
         if not model.HasField("graph"):
             raise ModelError("the model has no graph: export it again")
@@ -80,82 +84,16 @@ class _Reader:
         )
         if model.training_info:
             self.odd.append("the model holds training information, which is left out")
-        graph = self.read_graph(model.graph, None, {}, info)
+        graph = _GraphReader(self, model.graph, None, {}, info).read()
         graph.set_info(replace(info, notes=tuple(dict.fromkeys(self.odd))))
         return graph.seal()
-
-    # ---- graphs
-
-    def read_graph(
-        self, proto: onnx.GraphProto, outer: Graph | None, visible: Scope, info: ModelInfo | None = None
-    ) -> Graph:
-        graph = Graph(as_text(proto.name), info, outer)
-        scope: Scope = {}
-        declared = {v.name: v for v in proto.value_info}
-        defaults = {t.name: t for t in proto.initializer}
-        if len(defaults) != len(proto.initializer):
-            names = [t.name for t in proto.initializer]
-            twice = next(n for n in names if names.count(n) > 1)
-            raise ModelError(f"the initializer `{twice}` is defined twice: export the model again")
-
-        def local(name: str) -> str:
-            """A value's name; another one where it would hide one from outside, which a rewrite might want to read."""
-            return graph.fresh_name(name) if name in visible else name
-
-        def define(value: Value, name: str) -> None:
-            as_text(name)
-            as_text(value.doc)
-            if name in scope:
-                raise ModelError(f"the value `{name}` is defined twice: export the model again")
-            scope[name] = value
-
-        for info_proto in proto.input:
-            default = defaults.pop(info_proto.name, None)
-            constant = None if default is None else self.tensors.read(default, default.name)
-            value = Value(local(info_proto.name), self.declared_type(info_proto), constant)
-            value.doc, value.metadata = info_proto.doc_string, _props(info_proto.metadata_props)
-            if outer is None and isinstance(value.type, TensorType):
-                self.unnamed.update(d for d in value.type.shape or () if is_anonymous(d))
-            define(graph.add_input(value), info_proto.name)
-        for tensor in defaults.values():
-            value = Value(local(tensor.name), constant=self.tensors.read(tensor, tensor.name))
-            value.doc = tensor.doc_string
-            define(graph.add_constant(value), tensor.name)
-        for sparse in proto.sparse_initializer:
-            self.read_sparse(graph, sparse, define)
-        nodes = expand(proto.node, self.functions, self.opsets)
-        outputs = {o.name: o for o in proto.output}
-        read: set[str] = set(outputs)
-
-        def is_read(name: str) -> bool:
-            if len(read) == len(outputs):  # most graphs need not know
-                read.update(n for node, _ in nodes for n in reads(node))
-            return name in read
-
-        for node, version_of in in_order(nodes, scope, visible):
-            self.read_node(node, version_of, graph, scope, visible, declared, outputs, define, local, is_read)
-        for i, output in enumerate(proto.output):
-            found = scope.get(output.name) or visible.get(output.name)
-            if found is None:
-                raise ModelError(f"the output `{output.name}` is computed by no node: export the model again")
-            self.declare(found, graph, output)
-            graph.set_output(i, found)
-        return graph
-
-    def read_sparse(self, graph: Graph, sparse: onnx.SparseTensorProto, define: Callable[[Value, str], None]) -> None:
-        """A sparse initializer is carried as the Constant node that says the same."""
-        from graphopt.ir.attributes import Kind
-
-        attribute = Attribute(Kind.SPARSE_TENSOR, self.carried(sparse))
-        value = Value(sparse.values.name)
-        graph.append(Opaque("Constant", "", MappingProxyType({"sparse_value": attribute})), (), [value])
-        define(value, sparse.values.name)
 
     def carried(self, message: onnx.FunctionProto | onnx.SparseTensorProto) -> bytes:
         """The bytes of a message that the IR only carries."""
         return self.tensors.carried(message.SerializeToString(deterministic=True), message.DESCRIPTOR.name)
 
     def declared_type(self, info: onnx.ValueInfoProto) -> Type | None:
+        """The type that a model says a value has; None, and a note, where it makes no sense."""
         try:
             return read_type(info.type)
         except GraphError as error:
@@ -163,49 +101,166 @@ class _Reader:
             return None
 
     def settle(self, known: Type | None, declared: Type | None) -> Type | None:
+        """What is known by rule and declaration; see `ir.types.settle`."""
         return settle(known, declared, self.unnamed)
 
-    def declare(self, value: Value, graph: Graph, info: onnx.ValueInfoProto) -> None:
-        declared = self.declared_type(info)
+
+class _GraphReader:
+    """Reads one graph.
+
+    `scope` maps the file's names to this graph's values as they come to be; `visible` those of the graphs around it.
+    """
+
+    def __init__(
+        self,
+        model: _ModelReader,
+        proto: onnx.GraphProto,
+        outer: Graph | None,
+        visible: Scope,
+        info: ModelInfo | None = None,
+    ) -> None:
+        self.model = model
+        self.proto = proto
+        self.graph = Graph(as_text(proto.name), info, outer)
+        self.scope: Scope = {}
+        self.visible = visible
+        self.declared = {v.name: v for v in (*proto.output, *proto.value_info)}
+        self.nodes: list[Versioned] = []
+
+    def read(self) -> Graph:
+        """The graph.
+
+        Raises:
+            ModelError: as `read_model`.
+        """
+        proto, graph = self.proto, self.graph
+        defaults = {t.name: t for t in proto.initializer}
+        if len(defaults) != len(proto.initializer):
+            names = [t.name for t in proto.initializer]
+            twice = next(n for n in names if names.count(n) > 1)
+            raise ModelError(f"the initializer `{twice}` is defined twice: export the model again")
+        for info in proto.input:
+            self.read_input(info, defaults.pop(info.name, None))
+        for tensor in defaults.values():
+            value = Value(self.local(tensor.name), constant=self.model.tensors.read(tensor, tensor.name))
+            value.doc = tensor.doc_string
+            self.define(graph.add_constant(value), tensor.name)
+        for sparse in proto.sparse_initializer:
+            self.read_sparse(sparse)
+        self.nodes = expand(proto.node, self.model.functions, self.model.opsets)
+        for node, version_of in in_order(self.nodes, self.scope, self.visible):
+            self.read_node(node, version_of)
+        for i, output in enumerate(proto.output):
+            found = self.scope.get(output.name) or self.visible.get(output.name)
+            if found is None:
+                raise ModelError(f"the output `{output.name}` is computed by no node: export the model again")
+            self.declare(found, output)
+            graph.set_output(i, found)
+        return graph
+
+    # ---- values
+
+    def local(self, name: str) -> str:
+        """A value's name; another one where it would hide one from outside, which a rewrite might want to read."""
+        return self.graph.fresh_name(name) if name in self.visible else name
+
+    def define(self, value: Value, name: str) -> None:
+        """From here on the file's `name` is `value`."""
+        as_text(name)
+        as_text(value.doc)
+        if name in self.scope:
+            raise ModelError(f"the value `{name}` is defined twice: export the model again")
+        self.scope[name] = value
+
+    def look_up(self, name: str) -> Value:
+        """The value that has this name in the file, here or outside."""
+        return self.scope.get(name) or self.visible[name]
+
+    @cached_property
+    def read_names(self) -> set[str]:
+        """The names that nodes read, subgraphs included, and outputs."""
+        return {o.name for o in self.proto.output}.union(*(reads(node) for node, _ in self.nodes))
+
+    def read_input(self, info: onnx.ValueInfoProto, default: onnx.TensorProto | None) -> None:
+        """An input, with its default where it has one."""
+        constant = None if default is None else self.model.tensors.read(default, default.name)
+        value = Value(self.local(info.name), self.model.declared_type(info), constant)
+        value.doc, value.metadata = info.doc_string, _props(info.metadata_props)
+        if self.graph.outer is None and isinstance(value.type, TensorType):
+            self.model.unnamed.update(d for d in value.type.shape or () if is_anonymous(d))
+        self.define(self.graph.add_input(value), info.name)
+
+    def read_sparse(self, sparse: onnx.SparseTensorProto) -> None:
+        """A sparse initializer is carried as the Constant node that says the same."""
+        attribute = Attribute(Kind.SPARSE_TENSOR, self.model.carried(sparse))
+        value = Value(self.local(sparse.values.name))
+        self.graph.append(Opaque("Constant", "", MappingProxyType({"sparse_value": attribute})), (), [value])
+        self.define(value, sparse.values.name)
+
+    def declare(self, value: Value, info: onnx.ValueInfoProto) -> None:
+        """Take in what an output's declaration adds to what is known."""
+        declared = self.model.declared_type(info)
         try:
-            known = self.settle(value.type, declared)
+            known = self.model.settle(value.type, declared)
         except GraphError as error:
-            self.odd.append(f"`{info.name}` is declared {declared}, and is {value.type}: {error}")
+            self.model.odd.append(f"`{info.name}` is declared {declared}, and is {value.type}: {error}")
             return
         if known != value.type:
-            graph.set_type(value, known, value.elements)
+            self.graph.set_type(value, known, value.elements)
 
     # ---- nodes
 
-    def read_node(
-        self,
-        proto: onnx.NodeProto,
-        version_of: Mapping[str, int],
-        graph: Graph,
-        scope: Scope,
-        visible: Scope,
-        declared: Mapping[str, onnx.ValueInfoProto],
-        outputs: Mapping[str, onnx.ValueInfoProto],
-        define: Callable[[Value, str], None],
-        local: Callable[[str], str],
-        is_read: Callable[[str], bool],
-    ) -> None:
-        domain = _domain(proto.domain)
+    def read_node(self, proto: onnx.NodeProto, version_of: Mapping[str, int]) -> None:
+        """A node, taken up to its room's opset."""
         for text in (proto.op_type, proto.name, proto.doc_string, *(a.name for a in proto.attribute)):
             as_text(text)
         label = proto.name or (proto.output[0] if proto.output else "")
-        everything = {**visible, **scope} if any(a.HasField("g") or a.graphs for a in proto.attribute) else visible
+        op, step = self.operator(proto, label, version_of)
+        operands = [self.operand(o, f"{label}.{i}") for i, o in enumerate(step.operands)]
+        while operands and operands[-1] is None:
+            operands.pop()
+        names = list(proto.output)[: len(step.results)]
+        while names and not names[-1]:
+            names.pop()
+        results = [Value(self.local(name) if name else OMITTED) for name in names]
+        node = Node(op, operands, results, name=proto.name, origins=(proto.name,) if proto.name else ())
+        node.doc, node.metadata = proto.doc_string, _props(proto.metadata_props)
+        self.graph.insert(node)
+        for value, name in zip(results, names, strict=True):
+            if not name:
+                continue
+            self.define(value, name)
+            info = self.declared.get(name)
+            if info is not None:
+                value.type = self.model.declared_type(info)
+                value.doc, value.metadata = info.doc_string, _props(info.metadata_props)
+        annotate(node, self.graph, self.model.odd, self.model.settle)
 
-        def look_up(name: str) -> Value:
-            return scope.get(name) or visible[name]
+    def operator(self, proto: onnx.NodeProto, label: str, version_of: Mapping[str, int]) -> tuple[Operator, Step]:
+        """A node's operator, and its operands and results for it."""
+        domain = _domain(proto.domain)
+        version = version_of.get(domain)
+        if domain == "" and version is not None and version > NEWEST:
+            raise ModelError(f"the model uses opset {version}, and graphopt reads opsets up to {NEWEST}")
+        known = tuple(fact(self.look_up(name)) if name else None for name in proto.input)
+        asked = tuple(n if i == 0 or n in self.read_names else "" for i, n in enumerate(proto.output))
+        step = Step(self.attributes(proto, label), tuple(proto.input), asked, known)
+        op, step = upgrade(domain, proto.op_type, step, version)
+        if isinstance(op, Opaque) and proto.overload:
+            op = replace(op, overload=proto.overload)
+        return op, step
 
+    def attributes(self, proto: onnx.NodeProto, label: str) -> Mapping[str, Attribute]:
+        """A node's attributes by name, subgraphs read."""
+        holds_graphs = any(a.HasField("g") or a.graphs for a in proto.attribute)
+        around = {**self.visible, **self.scope} if holds_graphs else {}
         try:
             attributes = {
                 a.name: read_attribute(
                     a,
-                    lambda t: self.tensors.read(t, t.name or label),
-                    lambda g: self.read_graph(g, graph, everything),
-                    self.carried,
+                    lambda t: self.model.tensors.read(t, t.name or label),
+                    lambda g: _GraphReader(self.model, g, self.graph, around).read(),
+                    self.model.carried,
                 )
                 for a in proto.attribute
             }
@@ -213,39 +268,13 @@ class _Reader:
             raise ModelError(f"{proto.op_type} `{label}`: {error}") from None
         if len(attributes) != len(proto.attribute):
             raise ModelError(f"{proto.op_type} `{label}` has an attribute twice: export the model again")
-        known = tuple(fact(look_up(name)) if name else None for name in proto.input)
-        asked = tuple(n if i == 0 or is_read(n) else "" for i, n in enumerate(proto.output))
-        step = Step(MappingProxyType(attributes), tuple(proto.input), asked, known)
-        version = version_of.get(domain)
-        if domain == "" and version is not None and version > NEWEST:
-            raise ModelError(f"the model uses opset {version}, and graphopt reads opsets up to {NEWEST}")
-        op, step = upgrade(domain, proto.op_type, step, version)
-        if isinstance(op, Opaque) and proto.overload:
-            op = replace(op, overload=proto.overload)
-        operands: list[Value | None] = []
-        for operand in step.operands:
-            if isinstance(operand, Constant):
-                operands.append(graph.add_constant(operand, f"{label}.{len(operands)}"))
-            else:
-                operands.append(look_up(operand) if operand else None)
-        while operands and operands[-1] is None:
-            operands.pop()
-        names = list(proto.output)[: len(step.results)]
-        while names and not names[-1]:
-            names.pop()
-        results = [Value(local(name) if name else OMITTED) for name in names]
-        node = Node(op, operands, results, name=proto.name, origins=(proto.name,) if proto.name else ())
-        node.doc, node.metadata = proto.doc_string, _props(proto.metadata_props)
-        graph.insert(node)
-        for value, name in zip(results, names, strict=True):
-            if not name:
-                continue
-            define(value, name)
-            info = declared.get(name) or outputs.get(name)
-            if info is not None:
-                value.type = self.declared_type(info)
-                value.doc, value.metadata = info.doc_string, _props(info.metadata_props)
-        annotate(node, graph, self.odd, self.settle)
+        return MappingProxyType(attributes)
+
+    def operand(self, operand: str | Constant, name: str) -> Value | None:
+        """A value by its name in the file, or a constant that an adapter made; None where it is left out."""
+        if isinstance(operand, Constant):
+            return self.graph.add_constant(operand, name)
+        return self.look_up(operand) if operand else None
 
 
 def _opsets(model: onnx.ModelProto) -> dict[str, int]:

@@ -97,11 +97,10 @@ def _sources(root: Node) -> tuple[Node, ...]:
     return tuple(sorted(found, key=lambda n: n is root))
 
 
-@rule(EXACT, some(Room))
+@rule(EXACT, some(Trait.MOVES))
 def moved_constant(site: Site) -> list[Draft] | None:
     """A node that only moves elements of constants."""
-    op = site.node.op
-    return _fold(site) if isinstance(op, Room) and Trait.MOVES in op.traits else None
+    return _fold(site)
 
 
 @rule(ROUNDING, some(Room))

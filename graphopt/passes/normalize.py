@@ -66,8 +66,10 @@ def cast_like(site: Site) -> Draft:
 def does_nothing(site: Site) -> Value | None:
     """A node that forwards an operand goes."""
     op, node = site.node.op, site.node
+    if not isinstance(op, Room) or type(op).forwards is Room.forwards or not node.result.is_read:
+        return None
     known = facts(node)
-    if not isinstance(op, Room) or not node.result.is_read or None in known[:1]:
+    if None in known[:1]:
         return None
     index = op.forwards(*known)
     return None if index is None else node.operands[index]
