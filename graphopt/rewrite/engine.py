@@ -175,7 +175,7 @@ class Engine:
         return check_numbers(rule, specimen(site, patch), limit=None)
 
     def _miss(self, pass_: Pass, rule: Rule, site: Site, reason: str) -> None:
-        key = site.root.id if site.root is not None else site.value.name if site.value is not None else ""
+        key = _root(site)
         label = site.root.label if site.root is not None else str(key)
         worth = rule.worth(site) if rule.worth else self._root_cost(site)
         self._missed[rule.name, key] = Missed(pass_.name, rule.name, key, label, reason, worth)
@@ -184,7 +184,7 @@ class Engine:
         return cost(site.root, self.binding) if site.root is not None else Cost()
 
     def _quarantine(self, pass_: Pass, rule: Rule, site: Site, patch: Patch | None, error: Exception) -> None:
-        root: int | str = site.root.id if site.root is not None else site.value.name if site.value else ""
+        root = _root(site)
         label = site.root.label if site.root is not None else str(root)
         kind = "" if isinstance(error, GraphoptError) else f"{type(error).__name__}: "
         folder = ""
@@ -205,15 +205,7 @@ class Engine:
         drafted = needed_nodes(site, patch)
         before = sum((cost(n, self.binding) for n in site.match.order), Cost())
         with graph.root.transaction():
-            used = {o for n in drafted for o in n.operands} | {new_value(n) for _, n in patch.replace}
-            added = 0
-            wanted: dict[Value, str] = {}  # new constants and the names that they would like
-            for value in site.constants:
-                if value in used and value.constant is not None:
-                    wanted[value] = value.name
-                    value.name = graph.fresh_name(value.name or "c")
-                    graph.add_constant(value)
-                    added += value.constant.nbytes
+            wanted, added = self._add_constants(graph, site, patch, drafted)
             for node in drafted:
                 self._dress(node, site)
                 graph.insert(node, before=site.root)
@@ -239,29 +231,25 @@ class Engine:
             refreshed = self._propagate(better)
         self.bytes += growth
         after = sum((cost(n, self.binding) for n in (*site.match.order, *drafted) if n.graph is not None), Cost())
-        made = tuple(entry_of(n) for n in drafted)
         standing = (new_value(new).producer for _, new in patch.replace)
-        kept = tuple(dict.fromkeys(n.id for n in standing if n in site.match.order))
-        root: int | str = site.root.id if site.root is not None else site.value.name if site.value else ""
-        self.applied.append(
-            Applied(
-                len(self.applied),
-                pass_name,
-                rule.name,
-                rule.cls.value,
-                root,
-                tuple(n.id for n in site.match.order),
-                tuple(n.id for n in removed),
-                made,
-                kept,
-                tuple(replaced),
-                dict(site.facts),
-                before - after,
-                growth,
-                checked,
-            )
+        step = Applied(
+            number=len(self.applied),
+            pass_name=pass_name,
+            rule=rule.name,
+            cls=rule.cls.value,
+            root=_root(site),
+            matched=tuple(n.id for n in site.match.order),
+            removed=tuple(n.id for n in removed),
+            made=tuple(map(entry_of, drafted)),
+            kept=tuple(dict.fromkeys(n.id for n in standing if n in site.match.order)),
+            replaced=tuple(replaced),
+            facts=dict(site.facts),
+            saved=before - after,
+            bytes_added=growth,
+            checked=checked,
         )
-        self._missed.pop((rule.name, root), None)
+        self.applied.append(step)
+        self._missed.pop((rule.name, step.root), None)
         sources = [o.producer for n in (*removed, *drafted) for o in n.operands if o is not None and o.producer]
         return [
             *drafted,
@@ -270,6 +258,24 @@ class Engine:
             *sources,
             *(n for n in site.match.order if n.graph is not None),
         ]
+
+    def _add_constants(
+        self, graph: Graph, site: Site, patch: Patch, drafted: list[Node]
+    ) -> tuple[dict[Value, str], int]:
+        """Put the new constants that the draft reads into the graph.
+
+        The constants with the names that they would like, and their bytes.
+        """
+        used = {o for n in drafted for o in n.operands} | {new_value(n) for _, n in patch.replace}
+        wanted: dict[Value, str] = {}
+        added = 0
+        for value in site.constants:
+            if value in used and value.constant is not None:
+                wanted[value] = value.name
+                value.name = graph.fresh_name(value.name or "c")
+                graph.add_constant(value)
+                added += value.constant.nbytes
+        return wanted, added
 
     def _dress(self, node: Node, site: Site) -> None:
         """Give a new node the name and papers of the matched node that it stands for, and all origins."""
@@ -353,6 +359,11 @@ class Engine:
     def timings(self) -> tuple[Timing, ...]:
         """Time and counts by rule."""
         return tuple(Timing(p, r, round(t.seconds, 6), t.applied, t.refused) for (p, r), t in self._tallies.items())
+
+
+def _root(site: Site) -> int | str:
+    """What the record calls a site by: its node's id, or its value's name."""
+    return site.root.id if site.root is not None else site.value.name if site.value is not None else ""
 
 
 def _is_better_known(new: Value, old: Value) -> bool:
