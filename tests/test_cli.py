@@ -123,6 +123,7 @@ def test_a_name_that_looks_like_markup(tmp_path):
 
 INTERRUPTED = """
 import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 from graphopt import api
 def interrupted(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGINT)
