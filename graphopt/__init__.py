@@ -1,6 +1,6 @@
 """graphopt: a graph compiler and optimizer for convolutional networks.
 
-import graphopt
+    import graphopt
 
     graph = graphopt.load("model.onnx")               # or graphopt.trace(f, x=graphopt.f32["N", 3, 224, 224])
     result = graphopt.optimize(graph, level="O2")     # a new graph; print(result) shows what was done

@@ -34,10 +34,8 @@ TARGETS = ("portable", "cpu")
               help="portable: standard operators only; cpu: for ONNX Runtime on the CPU.")  # fmt: skip
 @click.option("--opset", type=int, help="The opset to write; the model's own by default.")
 @options.shapes
-@click.option(
-    "--passes", "only", multiple=True, callback=options.pass_names, metavar="P1,P2", help="Only these passes."
-)
-@click.option("--also", multiple=True, callback=options.pass_names, metavar="P", help="Also these passes.")
+@click.option("--passes", "only", multiple=True, callback=options.names, metavar="P1,P2", help="Only these passes.")
+@click.option("--also", multiple=True, callback=options.names, metavar="P", help="Also these passes.")
 @click.option("--skip", multiple=True, callback=options.names, metavar="P", help="Not these passes or rules.")
 @click.option("--verify/--no-verify", default=True, help="Compare original and result in ONNX Runtime (default).")
 @click.option("--check", type=click.Choice(("sample", "every", "off")), default="sample", show_default=True,

@@ -42,18 +42,6 @@ def names(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) ->
     return tuple(n.strip() for v in value for n in v.split(",") if n.strip())
 
 
-def pass_names(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """The same, of passes alone: a single rule can be left out, but not run by itself."""
-    chosen = names(ctx, param, value)
-    if chosen:
-        from graphopt.passes.pipeline import RULES
-
-        for pass_name, rule in RULES:
-            if rule in chosen:
-                raise click.BadParameter(f"{rule!r} is a rule of the pass {pass_name}: name the pass")
-    return chosen
-
-
 def growth(ctx: click.Context, param: click.Parameter, value: str) -> float:
     """A factor of at least 1, or `inf`."""
     try:

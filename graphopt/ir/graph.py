@@ -182,6 +182,11 @@ class Node:
         return self._operands
 
     @property
+    def gives(self) -> tuple[str, ...]:
+        """The names of the results, '' for one that the node does not give."""
+        return tuple("" if r.name == OMITTED else r.name for r in self.results)
+
+    @property
     def result(self) -> Value:
         """The first result."""
         return self.results[0]

@@ -199,9 +199,7 @@ class _Parser(Tokens):
         found: list[tuple[Value, int]] = []
         while self.kind == "value" or self.text == LEFT_OUT:
             at = self.at
-            value = Value(self.value_name() if self.kind == "value" else OMITTED)
-            if value.name == OMITTED:
-                self.advance()
+            value = Value(OMITTED if self.accept(LEFT_OUT) else self.value_name())
             if self.accept(":"):
                 value.type = self.type()
             found.append((value, at))

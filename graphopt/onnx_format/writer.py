@@ -223,8 +223,7 @@ def _write_constant(skeleton: _Skeleton, proto: onnx.TensorProto, constant: Cons
 def _write_node(skeleton: _Skeleton, graph: onnx.GraphProto, node: Node) -> None:
     op = node.op
     names = tuple("" if o is None else o.name for o in node.operands)
-    results = tuple("" if r.name == OMITTED else r.name for r in node.results)
-    asked = tuple(name if i == 0 or node.results[i].is_read else "" for i, name in enumerate(results))
+    asked = tuple(name if i == 0 or node.results[i].is_read else "" for i, name in enumerate(node.gives))
     try:
         step = downgrade(op, Step(op.attributes, names, asked, facts(node)), skeleton.opset)
     except OpsetError as error:
@@ -243,7 +242,7 @@ def _write_node(skeleton: _Skeleton, graph: onnx.GraphProto, node: Node) -> None
         operands.pop()
     proto = graph.node.add(op_type=op.name, domain=op.domain, name=node.name, doc_string=node.doc)
     proto.input.extend(str(o) for o in operands)
-    proto.output.extend(results[: len(step.results)])
+    proto.output.extend(node.gives[: len(step.results)])
     if isinstance(op, Opaque):
         proto.overload = op.overload
     _put_props(proto.metadata_props, node.metadata)

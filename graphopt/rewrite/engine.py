@@ -175,23 +175,19 @@ class Engine:
         return check_numbers(rule, specimen(site, patch), limit=None)
 
     def _miss(self, pass_: Pass, rule: Rule, site: Site, reason: str) -> None:
-        key = _root(site)
-        label = site.root.label if site.root is not None else str(key)
         worth = rule.worth(site) if rule.worth else self._root_cost(site)
-        self._missed[rule.name, key] = Missed(pass_.name, rule.name, key, label, reason, worth)
+        self._missed[rule.name, site.key] = Missed(pass_.name, rule.name, site.key, site.label, reason, worth)
 
     def _root_cost(self, site: Site) -> Cost:
         return cost(site.root, self.binding) if site.root is not None else Cost()
 
     def _quarantine(self, pass_: Pass, rule: Rule, site: Site, patch: Patch | None, error: Exception) -> None:
-        root = _root(site)
-        label = site.root.label if site.root is not None else str(root)
         kind = "" if isinstance(error, GraphoptError) else f"{type(error).__name__}: "
         folder = ""
         if self.settings.reproducers is not None:
             folder = write_reproducer(self.settings.reproducers, rule, site, patch, f"{kind}{error}")
         self._banned.add(rule.name)
-        self.quarantined.append(Quarantined(pass_.name, rule.name, root, label, f"{kind}{error}", folder))
+        self.quarantined.append(Quarantined(pass_.name, rule.name, site.key, site.label, f"{kind}{error}", folder))
 
     # ---- committing
 
@@ -237,7 +233,7 @@ class Engine:
             pass_name=pass_name,
             rule=rule.name,
             cls=rule.cls.value,
-            root=_root(site),
+            root=site.key,
             matched=tuple(n.id for n in site.match.order),
             removed=tuple(n.id for n in removed),
             made=tuple(map(entry_of, drafted)),
@@ -359,11 +355,6 @@ class Engine:
     def timings(self) -> tuple[Timing, ...]:
         """Time and counts by rule."""
         return tuple(Timing(p, r, round(t.seconds, 6), t.applied, t.refused) for (p, r), t in self._tallies.items())
-
-
-def _root(site: Site) -> int | str:
-    """What the record calls a site by: its node's id, or its value's name."""
-    return site.root.id if site.root is not None else site.value.name if site.value is not None else ""
 
 
 def _is_better_known(new: Value, old: Value) -> bool:

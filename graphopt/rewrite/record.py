@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from graphopt._version import __version__
 from graphopt.analysis.cost import Cost
 from graphopt.errors import RecordError
-from graphopt.ir.graph import OMITTED
 
 if TYPE_CHECKING:
     from graphopt.ir.graph import Graph, Node
@@ -221,14 +220,9 @@ def entry_of(node: Node) -> NodeEntry:
         str(node.op),
         node.name,
         tuple(o.name if o is not None else "" for o in node.operands),
-        given(node),
+        node.gives,
         _source(node),
     )
-
-
-def given(node: Node) -> tuple[str, ...]:
-    """The names of a node's results, '' for one that it does not give."""
-    return tuple("" if r.name == OMITTED else r.name for r in node.results)
 
 
 def _source(node: Node) -> str:

@@ -13,7 +13,7 @@ from graphopt.ir.graph import ByName, Graph, Node
 from graphopt.ops.algebra import Refused
 from graphopt.rewrite.engine import Engine, Settings
 from graphopt.rewrite.pattern import Match
-from graphopt.rewrite.record import Applied, Record, given
+from graphopt.rewrite.record import Applied, Record
 from graphopt.rewrite.rule import Rule, values_of
 from graphopt.rewrite.site import Site, patch_of
 
@@ -55,7 +55,7 @@ def _check_same_input(nodes: Mapping[int, Node], record: Record) -> None:
         raise RecordError(f"the record is of a graph with {len(record.nodes)} nodes, and this one has {len(nodes)}")
     for entry in record.nodes:
         node = nodes.get(entry.id)
-        if node is None or str(node.op) != entry.op or given(node) != entry.gives:
+        if node is None or str(node.op) != entry.op or node.gives != entry.gives:
             raise RecordError(f"the record is of another graph: it has {entry.op} {entry.name!r} as node {entry.id}")
 
 

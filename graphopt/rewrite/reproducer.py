@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 def write_reproducer(folder: Path, rule: Rule, site: Site, patch: Patch | None, error: str) -> str:
     """Write a reproducer below `folder`; its path, or '' where the folder cannot be written."""
-    label = site.root.label if site.root is not None else site.value.name if site.value is not None else "graph"
-    target = folder / re.sub(r"[^\w.-]+", "_", f"{rule.name}-{label}")[:120]
+    target = folder / re.sub(r"[^\w.-]+", "_", f"{rule.name}-{site.label}")[:120]
     try:
         target.mkdir(parents=True, exist_ok=True)
         cut = specimen(site, patch or Patch())
@@ -35,7 +34,7 @@ def write_reproducer(folder: Path, rule: Rule, site: Site, patch: Patch | None, 
             (target / f"{name}.txt").write_text(str(graph), encoding="utf-8")
         np.savez(target / "constants.npz", **_arrays(sides.values()))  # type: ignore[arg-type]  # names to arrays
         (target / "why.txt").write_text(
-            f"graphopt {__version__}\nrule {rule.name} ({rule.cls.value})\nat {label}\n{error}\n",
+            f"graphopt {__version__}\nrule {rule.name} ({rule.cls.value})\nat {site.label}\n{error}\n",
             encoding="utf-8",
         )
     except (OSError, ValueError):

@@ -92,6 +92,16 @@ class Site:
             raise GraphError("this site is a value, not a node")
         return self.root
 
+    @property
+    def key(self) -> int | str:
+        """What the record calls the site by: its node's id, or its value's name."""
+        return self.root.id if self.root is not None else self.value.name if self.value is not None else ""
+
+    @property
+    def label(self) -> str:
+        """What people call the site by."""
+        return self.root.label if self.root is not None else str(self.key)
+
     def named(self, name: str) -> Node:
         """The matched node that the pattern calls `name`."""
         return self.match.nodes[name]
