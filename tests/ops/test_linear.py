@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -114,7 +115,6 @@ def test_matmul_of_nothing_to_sum(shapes):
 
 def test_bfloat16_is_summed_in_single():
     """Summed in its own eight bits, ones come to no more than 256."""
-    ml_dtypes = pytest.importorskip("ml_dtypes")
     ones = np.ones((1, 300), ml_dtypes.bfloat16)
     for made in (MatMul().kernel(ones, ones.T), Gemm(transB=1).kernel(ones, ones)):
         assert made.dtype == ones.dtype

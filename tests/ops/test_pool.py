@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -127,7 +128,6 @@ def test_max_pool_below_everything():
 
 
 def test_max_pool_keeps_bfloat16():
-    ml_dtypes = pytest.importorskip("ml_dtypes")
     x = np.array([[[1, -2, -3]]], ml_dtypes.bfloat16)
     largest, index = MaxPool(kernel_shape=(2,), pads=(0, 1)).kernel(x)
     assert largest.dtype == x.dtype
