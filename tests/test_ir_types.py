@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from graphs import TENSORS, TYPES
 from hypothesis import given
@@ -39,7 +40,6 @@ def related() -> st.SearchStrategy[Type | None]:
 
 
 def test_codes_are_those_of_onnx() -> None:
-    onnx = pytest.importorskip("onnx")
     for name, dtype in DTYPES.items():
         assert str(dtype) == repr(dtype) == name
         assert dtype_of_code(dtype.code) is dtype
