@@ -16,4 +16,11 @@ from graphopt.ops.resize import *  # noqa: F403
 from graphopt.ops.shape import *  # noqa: F403
 from graphopt.ops.unary import *  # noqa: F403
 
-registry.freeze()
+
+def __getattr__(name: str) -> object:
+    """Functions of the families that are loaded when they are asked for."""
+    if not name.startswith("_"):
+        for module in map(registry.load, registry.RARE):
+            if name in getattr(module, "__all__", ()):
+                return getattr(module, name)
+    raise AttributeError(f"graphopt.ops has no {name!r}")
