@@ -15,12 +15,17 @@ A file in `tests/golden/PASS/NAME.txt`:
 
 Optional lines before `in:` set options, as in `target: cpu`, `max_growth: 1.0`, `skip: rule`. `refused: none` says
 that nothing is. Constants are elided in `out:`; their values are checked by running both graphs.
-`python tests/golden.py` rewrites every `out:` and `refused:` from what the code does now: read the diff.
+
+`tests/golden/peers/PROJECT-NUMBER.txt` shows a public bug of another optimizer: its comment names the issue and what
+went wrong there. These run the whole pipeline, unless a line `passes: NAME, NAME` picks some.
+
+`python tests/golden.py [FOLDER...]` rewrites `out:` and `refused:` from what the code does now: read the diff.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +35,7 @@ from graphopt.ir.text import print_graph
 from graphopt.passes.result import Result
 
 FOLDER = Path(__file__).parent / "golden"
+PEERS = "peers"  # the folder that is not named after a pass
 HEADER = re.compile(r'^graph "(?:[^"\\]|\\.)*"( opset \{[^}]*\})? ')
 
 
@@ -43,8 +49,12 @@ class Case:
     refused: list[str] = field(default_factory=list)
 
     @property
+    def group(self) -> str:
+        return self.path.parent.name
+
+    @property
     def id(self) -> str:
-        return f"{self.path.parent.name}/{self.path.stem}"
+        return f"{self.group}/{self.path.stem}"
 
 
 def read(path: Path) -> Case:
@@ -69,16 +79,16 @@ def read(path: Path) -> Case:
 
 
 def cases() -> list[Case]:
-    return [read(p) for p in sorted(FOLDER.glob("*/*.txt")) if p.parent.name != "peers"]
+    return [read(p) for p in sorted(FOLDER.glob("*/*.txt"))]
 
 
 def run(case: Case) -> tuple[graphopt.Graph, Result]:
     graph = graphopt.parse(case.source)
     options = dict(case.options)
-    passes = options.pop("passes", case.path.parent.name).split(",")
+    passes = options.pop("passes", "" if case.group == PEERS else case.group)
     result = graphopt.optimize(
         graph,
-        passes=[p.strip() for p in passes],
+        passes=[p.strip() for p in passes.split(",")] if passes else None,
         check="every",
         target=options.pop("target", "portable"),
         max_growth=float(options.pop("max_growth", "1.05")),
@@ -104,8 +114,10 @@ def write(case: Case, result: Result) -> None:
     case.path.write_text(body, encoding="utf-8")
 
 
-def main() -> None:
+def main(groups: list[str]) -> None:
     for case in cases():
+        if groups and case.group not in groups:
+            continue
         _, result = run(case)
         before = case.path.read_text(encoding="utf-8")
         write(case, result)
@@ -114,4 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
