@@ -110,7 +110,7 @@ def test_text_and_file_read_back(graph: Graph, level: str, target: str) -> None:
     check_valid(back)
     check_interface(after, back)
     assert to_bytes(back) == data
-    assert differences(after, back, exact=True) == []
+    assert differences(after, back, exact=False) == []  # sums in BLAS depend on where in memory a weight lies
     if target == "portable":
         # onnx's own inference counts pooling windows that begin in the padding behind the input; nobody's kernels do.
         rounds_up = any(getattr(n.op, "ceil_mode", 0) for n in after.nodes)

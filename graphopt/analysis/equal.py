@@ -7,6 +7,9 @@ measured: R is the original in float64, A₀, A₁, ... are runs of the original
     noise  = max(err(A₀), err(A₁), ..., 16·eps)
     equal  ⇔ err(B) ≤ 4·noise + certified bounds, and shape, dtype, positions of NaN, +inf and −inf are A's
 
+Where numbers are quantized, rounding may move a few of them by a whole step, and a limit on the worst element alone
+would let all of them move: there the root mean square of the errors is held to the same rule.
+
 Without R the first A takes its place. An element that is not a real number (integer, bool, string; also NaN
 and ±inf) is A₀'s; it may differ only where the A differ among themselves too, and is then counted.
 """
@@ -101,6 +104,8 @@ def compare(
     results: Sequence[np.ndarray],
     dtype: np.dtype | type[np.generic] | None = None,
     bounds: float = 0.0,
+    *,
+    quantized: bool = False,
 ) -> Verdict:
     """Compare runs of a result with the original.
 
@@ -110,6 +115,7 @@ def compare(
         results: B: one or more runs of the result; the worst counts.
         dtype: the output's element type (its eps is the scale of rounding); by default A₀'s.
         bounds: sum of the certified relative bounds of BOUNDED rewrites.
+        quantized: whether the mean error counts as well as the worst.
 
     Returns:
         The verdict; a result of another shape or dtype is not equal, never an error.
@@ -126,7 +132,7 @@ def compare(
     if is_real(element):
         if reference.shape != base.shape:
             reference = base
-        return _compare_floats(reference, noise, results, element, bounds)
+        return _compare_floats(reference, noise, results, element, bounds, quantized=quantized)
     return _compare_exactly(noise, results)
 
 
@@ -170,6 +176,8 @@ def _compare_floats(
     results: Sequence[np.ndarray],
     element: np.dtype,
     bounds: float,
+    *,
+    quantized: bool,
 ) -> Verdict:
     excused = 0
     for result in results:
@@ -195,6 +203,13 @@ def _compare_floats(
     error, at = errors[which]
     worst = _worst(truth, results[which], at) if at >= 0 and error > 0 else None
     if error <= allowed:
+        if quantized:
+            floor = NOISE_FLOOR_EPS * eps(element)
+            usual = NOISE_FACTOR * max(floor, *(_mean_error(_wide(a), truth, scale) for a in noise)) + bounds
+            mean = max(_mean_error(_wide(r), truth, scale) for r in results)
+            if mean > usual:
+                reason = f"mean error {mean:.2g} is over the allowed {usual:.2g}: more moved than by rounding, {worst}"
+                return Verdict(False, error, level, allowed, excused, worst, reason)
         return Verdict(True, error, level, allowed, excused, worst)
     reason = f"error {error:.2g} is over the allowed {allowed:.2g}: {worst}"
     return Verdict(False, error, level, allowed, excused, worst, reason)
@@ -237,25 +252,38 @@ def _wide(x: np.ndarray) -> np.ndarray:
 
 def _scale(candidates: Sequence[np.ndarray]) -> float:
     """The rms of the finite elements of the first candidate that is not all zero; 0 where all are."""
-    for candidate in candidates:
-        x = _wide(candidate)
-        x = x[np.isfinite(x)]
-        top = float(np.max(np.abs(x))) if x.size else 0.0
-        if top > 0:  # divided by the largest first: squares of float64 values may overflow
-            return top * math.sqrt(float(np.mean(np.square(x / top))))
-    return 0.0
+    return next((size for size in map(rms, candidates) if size > 0), 0.0)
+
+
+def rms(array: np.ndarray) -> float:
+    """The root of the mean square of the finite elements; 0 where there are none."""
+    x = _wide(array)
+    x = x[np.isfinite(x)]
+    top = float(np.max(np.abs(x))) if x.size else 0.0
+    # divided by the largest first: squares of float64 values may overflow
+    return top * math.sqrt(float(np.mean(np.square(x / top)))) if top > 0 else 0.0
 
 
 def _error(x: np.ndarray, reference: np.ndarray, scale: float) -> tuple[float, int]:
     """The largest |x − reference| / (|reference| + scale) over finite elements, and where it is."""
     if x.size == 0:
         return 0.0, -1
+    relative = _relative(x, reference, scale)
+    at = int(np.argmax(relative))
+    return float(relative.ravel()[at]), at
+
+
+def _mean_error(x: np.ndarray, reference: np.ndarray, scale: float) -> float:
+    """The root mean square of |x − reference| / (|reference| + scale) over finite elements."""
+    return rms(_relative(x, reference, scale))
+
+
+def _relative(x: np.ndarray, reference: np.ndarray, scale: float) -> np.ndarray:
+    """|x − reference| / (|reference| + scale), and 0 where either is not finite."""
     with np.errstate(all="ignore"):
         off = np.abs(x / 2 - reference / 2)  # halves: the difference of two large values may overflow
         relative = np.where(off == 0, 0.0, off / (np.abs(reference) / 2 + scale / 2))
-    relative = np.where(np.isfinite(x) & np.isfinite(reference), relative, 0.0)
-    at = int(np.argmax(relative))
-    return float(relative.ravel()[at]), at
+    return np.where(np.isfinite(x) & np.isfinite(reference), relative, 0.0)
 
 
 def is_real(element: np.dtype) -> bool:

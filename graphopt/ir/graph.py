@@ -44,7 +44,7 @@ class Value:
     Attributes:
         name: unique among the values visible at one place.
         type: what is known of its type; None for nothing.
-        elements: for a small integer tensor whose contents are known as dims, an array of them, else None.
+        elements: for a small tensor whose contents are known as dims or bools, an object array of them, else None.
         constant: the data of a constant, or the default of an input that a caller may override.
         graph: the graph that defines it; None while detached.
         producer: the node whose result it is, or None; `index` says which result.

@@ -12,7 +12,7 @@ from graphopt.errors import GraphError
 from graphopt.ir.dims import Dim, Expr, is_anonymous, product, symbol
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Callable, Container, Mapping
 
 Shape: TypeAlias = tuple[Dim, ...]
 
@@ -254,6 +254,34 @@ def meet(a: Type | None, b: Type | None) -> Type | None:
         return OptionalType(meet(a.element, b.element))
     if a != b:
         raise GraphError(f"a value cannot be both {a} and {b}")
+    return a
+
+
+def join_dim(a: Dim, b: Dim) -> Dim | None:
+    """What is true of a dim that is one or the other: itself where they are the same, else None."""
+    return a if a == b else None
+
+
+def join(a: Type | None, b: Type | None, unknown: Callable[[], Dim]) -> Type | None:
+    """What is known of a value that has one type or the other; `unknown` makes dims of which nothing is known.
+
+    Raises:
+        GraphError: no value has both: their element types differ, or one is a tensor and the other is not.
+    """
+    if a is None or b is None:
+        return None
+    if isinstance(a, TensorType) and isinstance(b, TensorType):
+        if a.dtype != b.dtype:
+            raise GraphError(f"{a} and {b} have different element types")
+        if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
+            return TensorType(a.dtype, None)
+        same = map(join_dim, a.shape, b.shape)
+        return TensorType(a.dtype, tuple(unknown() if d is None else d for d in same))
+    for cls in (SequenceType, OptionalType):
+        if isinstance(a, cls) and isinstance(b, cls):
+            return cls(join(a.element, b.element, unknown))
+    if a != b:
+        raise GraphError(f"a value cannot be {a} or {b}")
     return a
 
 

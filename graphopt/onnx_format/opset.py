@@ -6,13 +6,21 @@ target opset, so that an operator, attribute or element type that it lacks is re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from graphopt.errors import GraphoptError, OpsetError
+from graphopt.errors import GraphoptError, OpsetError, TypeRuleError
+from graphopt.ir.constant import Constant
 from graphopt.ir.operator import Opaque, Operator
-from graphopt.ops.registry import find_room
-from graphopt.ops.room import NEWEST, Fact, Step
+from graphopt.ir.types import OptionalType, SequenceType, TensorType, Type
+from graphopt.ops.registry import find_room, find_room_of
+from graphopt.ops.room import NEWEST, Step
+
+if TYPE_CHECKING:
+    from onnx.defs import OpSchema
 
 OLDEST = 7  # the oldest opset whose definitions the adapters know
 
@@ -22,7 +30,7 @@ def upgrade(domain: str, name: str, step: Step, version: int | None) -> tuple[Op
 
     An operator without a room, or with attributes that its room does not take, is opaque and keeps its version.
     """
-    room = find_room(name, domain)
+    room = find_room_of(name, domain, version)
     opaque = Opaque(name, domain, step.attributes, version)
     if room is None or (domain == "" and version is not None and not OLDEST <= version <= NEWEST):
         return opaque, step
@@ -36,26 +44,30 @@ def upgrade(domain: str, name: str, step: Step, version: int | None) -> tuple[Op
         return replace(opaque, why=str(error)), step
 
 
-def downgrade(op: Operator, step: Step, version: int) -> Step:
+def downgrade(op: Operator, step: Step, version: int, collections: Mapping[str, Type] = MappingProxyType({})) -> Step:
     """A node's attributes and operands in the definition of opset `version`.
+
+    `collections` are the types of the operands and results, by name, that are sequences or optionals.
 
     Raises:
         OpsetError: the older definition lacks what this node needs, or the node was written for another opset.
     """
     if isinstance(op, Opaque):
         if op.domain == "" and op.version is not None and not _same_definition(op.name, op.version, version):
-            raise OpsetError(
-                f"{op.name} was written for opset {op.version} and is carried as it is: opset {version} defines it "
-                "otherwise; leave --opset out, or keep a function that brought it with --keep-functions"
-            )
+            _schema(op.name, version)
+            why = op.why or f"{op.name} was written for opset {op.version} and is carried as it is"
+            raise OpsetError(f"{why}: opset {version} defines it otherwise; leave --opset out")
         return step
     room = find_room(op.name, op.domain)
     if room is None or op.domain != "":
         return step
-    for adapter in sorted(room.adapters, key=lambda a: -a.version):
-        if adapter.version > version:
-            step = adapter.down(step)
-    _check_schema(op.name, step, version)
+    try:
+        for adapter in sorted(room.adapters, key=lambda a: -a.version):
+            if adapter.version > version:
+                step = adapter.down(step)
+    except TypeRuleError as error:
+        raise OpsetError(f"{op.name} breaks its type rule, and stays at its opset: {error}") from None
+    _check_schema(room.name_at(version), step, version, collections)
     return step
 
 
@@ -69,33 +81,68 @@ def _same_definition(name: str, a: int, b: int) -> bool:
         return a == b
 
 
-def _check_schema(name: str, step: Step, version: int) -> None:
-    """The target opset has the operator, its attributes, and the operands' element types.
+def _schema(name: str, version: int) -> OpSchema:
+    """An operator's definition in an opset.
 
     Raises:
-        OpsetError: naming what it lacks.
+        OpsetError: it has none.
     """
     import onnx.defs
 
     try:
-        schema = onnx.defs.get_schema(name, version, "")
+        return onnx.defs.get_schema(name, version, "")
     except onnx.defs.SchemaError:
-        raise OpsetError(f"opset {version} has no {name}: choose a newer --opset") from None
+        raise OpsetError(f"{name} needs opset {_first(name)}") from None
+
+
+def _check_schema(name: str, step: Step, version: int, collections: Mapping[str, Type]) -> None:
+    """The target opset has the operator, its attributes, and the operands' types.
+
+    Raises:
+        OpsetError: naming what it lacks.
+    """
+    schema = _schema(name, version)
     for key in step.attributes:
         if key not in schema.attributes:
-            raise OpsetError(f"{name} has no attribute {key!r} in opset {version}: choose a newer --opset")
-    formals = list(schema.inputs)
-    constraints = {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}
-    for i, known in enumerate(step.facts):
-        if known is None or not formals:
-            continue
-        formal = formals[min(i, len(formals) - 1)]
-        allowed = constraints.get(formal.type_str, {formal.type_str})
-        if _schema_name(known) not in allowed:
-            raise OpsetError(
-                f"{name} takes no {known.dtype} as its operand {formal.name!r} in opset {version}: "
-                "choose a newer --opset, or export the model again"
-            )
+            raise OpsetError(f"{name} with {key} needs opset {_first(name, partial(_has_attribute, key=key))}")
+    known: dict[str | Constant, Type] = dict(collections.items())
+    known.update({o: f.type for o, f in zip(step.operands, step.facts, strict=False) if f is not None})
+    for part, names in (("inputs", step.operands), ("outputs", step.results)):
+        for i, name_ in enumerate(names):
+            kind = known.get(name_)
+            if kind is not None and not _takes(schema, part, i, kind):
+                told = f"{'of' if part == 'inputs' else 'that gives'} {_told(kind)}"
+                newer = _first(name, partial(_takes, part=part, index=i, kind=kind))
+                raise OpsetError(f"{name} {told} needs opset {newer}")
+
+
+def _told(kind: Type) -> str:
+    """A type without its shape."""
+    if isinstance(kind, SequenceType | OptionalType):
+        return "sequences" if isinstance(kind, SequenceType) else "optionals"
+    return str(kind.dtype) if isinstance(kind, TensorType) else str(kind)
+
+
+def _has_attribute(schema: OpSchema, key: str) -> bool:
+    return key in schema.attributes
+
+
+def _takes(schema: OpSchema, part: str, index: int, kind: Type) -> bool:
+    """Whether a definition lets an operand or a result (the last may repeat) be of a type."""
+    formals = list(getattr(schema, part))
+    if not formals:
+        return True
+    formal = formals[min(index, len(formals) - 1)]
+    allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
+    return _schema_type(kind) in allowed.get(formal.type_str, [formal.type_str])
+
+
+def _first(name: str, has: Callable[[OpSchema], bool] = bool) -> int | str:
+    """The oldest opset that defines an operator so."""
+    import onnx.defs
+
+    history = [s for s in onnx.defs.get_all_schemas_with_history() if (s.domain, s.name) == ("", name) and has(s)]
+    return min((s.since_version for s in history), default="newer than any that graphopt knows")
 
 
 _SCHEMA_NAMES: Mapping[str, str] = {
@@ -105,10 +152,15 @@ _SCHEMA_NAMES: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def _schema_name(fact: Fact) -> str:
-    dtype = fact.dtype
-    short = _SCHEMA_NAMES.get(dtype.name) or f"{dtype.kind}{dtype.bits}"
-    return f"tensor({short})"
+def _schema_type(kind: Type | None) -> str:
+    """A type as ONNX's schemas write it."""
+    if isinstance(kind, SequenceType):
+        return f"seq({_schema_type(kind.element)})"
+    if isinstance(kind, OptionalType):
+        return f"optional({_schema_type(kind.element)})"
+    if not isinstance(kind, TensorType):
+        return "?"
+    return f"tensor({_SCHEMA_NAMES.get(kind.dtype.name) or f'{kind.dtype.kind}{kind.dtype.bits}'})"
 
 
 def written_opset(declared: Mapping[str, int], wanted: int | None) -> int:

@@ -234,6 +234,10 @@ class _GraphReader:
             if info is not None:
                 value.type = self.model.declared_type(info)
                 value.doc, value.metadata = info.doc_string, _props(info.metadata_props)
+        if op.graphs:
+            from graphopt.ops.bodies import settle_bodies
+
+            settle_bodies(node)
         annotate(node, self.graph, self.model.odd, self.model.settle)
 
     def operator(self, proto: onnx.NodeProto, label: str, version_of: Mapping[str, int]) -> tuple[Operator, Step]:

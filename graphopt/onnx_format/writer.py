@@ -17,13 +17,13 @@ from graphopt.ir.constant import Constant
 from graphopt.ir.dims import Expr
 from graphopt.ir.graph import OMITTED, Graph, Node, Value
 from graphopt.ir.operator import Opaque
-from graphopt.ir.types import TensorType, Type
+from graphopt.ir.types import OptionalType, SequenceType, TensorType, Type
 from graphopt.onnx_format.atomic import AtomicOutput, check_writable
 from graphopt.onnx_format.opset import downgrade, written_opset
 from graphopt.onnx_format.protos import write_attribute, write_tensor, write_type
 from graphopt.onnx_format.wire import splice, token
 from graphopt.ops.infer import facts
-from graphopt.ops.room import Step
+from graphopt.ops.room import Room, Step
 
 INLINE_BYTES = 1024  # smaller weights travel inside the skeleton
 PROTOBUF_LIMIT = 2**31 - 1 - 2**20  # a larger file cannot be parsed by protobuf: its weights go beside it
@@ -220,12 +220,18 @@ def _write_constant(skeleton: _Skeleton, proto: onnx.TensorProto, constant: Cons
     proto.raw_data = mark
 
 
+def _collections(node: Node) -> Mapping[str, Type]:
+    """The types of a node's operands and results that are sequences or optionals."""
+    values = (v for v in (*node.operands, *node.results) if v is not None)
+    return {v.name: v.type for v in values if isinstance(v.type, SequenceType | OptionalType)}
+
+
 def _write_node(skeleton: _Skeleton, graph: onnx.GraphProto, node: Node) -> None:
     op = node.op
     names = tuple("" if o is None else o.name for o in node.operands)
     asked = tuple(name if i == 0 or node.results[i].is_read else "" for i, name in enumerate(node.gives))
     try:
-        step = downgrade(op, Step(op.attributes, names, asked, facts(node)), skeleton.opset)
+        step = downgrade(op, Step(op.attributes, names, asked, facts(node)), skeleton.opset, _collections(node))
     except OpsetError as error:
         raise OpsetError(f"{op} `{node.label}`: {error}") from None
     for value in node.operands:
@@ -240,7 +246,8 @@ def _write_node(skeleton: _Skeleton, graph: onnx.GraphProto, node: Node) -> None
             operands[i] = name
     while operands and not operands[-1]:
         operands.pop()
-    proto = graph.node.add(op_type=op.name, domain=op.domain, name=node.name, doc_string=node.doc)
+    name = op.name_at(skeleton.opset) if isinstance(op, Room) else op.name
+    proto = graph.node.add(op_type=name, domain=op.domain, name=node.name, doc_string=node.doc)
     proto.input.extend(str(o) for o in operands)
     proto.output.extend(node.gives[: len(step.results)])
     if isinstance(op, Opaque):

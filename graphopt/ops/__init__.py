@@ -14,6 +14,7 @@ from graphopt.ops.pool import *  # noqa: F403
 from graphopt.ops.reduce import *  # noqa: F403
 from graphopt.ops.resize import *  # noqa: F403
 from graphopt.ops.shape import *  # noqa: F403
+from graphopt.ops.softmax import *  # noqa: F403
 from graphopt.ops.unary import *  # noqa: F403
 
 

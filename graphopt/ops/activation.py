@@ -1,18 +1,17 @@
-"""Activations: elementwise nonlinearities of one tensor, and Softmax."""
+"""Activations: elementwise nonlinearities of one tensor."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 
 from graphopt.errors import OpsetError, TypeRuleError
-from graphopt.ir.attributes import Attribute, Kind
 from graphopt.ir.types import TensorType
-from graphopt.ops.adapters import became_operands, constant_of, integer_of, same, shape_of
+from graphopt.ops.adapters import became_operands, constant_of, same
 from graphopt.ops.bind import Like, Operand, apply
-from graphopt.ops.broadcast import fits
+from graphopt.ops.broadcast import broadcasts_to
 from graphopt.ops.room import FLOAT, NUMERIC, Adapter, Fact, Room, Step, Trait, operand, operator
+from graphopt.ops.special import error_function
+from graphopt.ops.unary import Unary
 
 __all__ = [
     "clip",
@@ -23,22 +22,14 @@ __all__ = [
     "prelu",
     "relu",
     "sigmoid",
-    "softmax",
     "tanh",
 ]
 
 _ACTIVATION = frozenset({Trait.ELEMENTWISE, Trait.ACTIVATION})
 
 
-class _Unary(Room):
-    """One operand, the same type."""
-
-    def infer(self, x: Fact) -> TensorType:
-        return x.type
-
-
 @operator("Relu", since=1)
-class Relu(_Unary):
+class Relu(Unary):
     """Rectified linear unit, max(x, 0) for each element; NaN stays NaN. ONNX Relu-14."""
 
     x = operand(NUMERIC)
@@ -49,7 +40,7 @@ class Relu(_Unary):
 
 
 @operator("LeakyRelu", since=1)
-class LeakyRelu(_Unary):
+class LeakyRelu(Unary):
     """x where x >= 0, alpha * x elsewhere. ONNX LeakyRelu-16."""
 
     x = operand(FLOAT)
@@ -73,10 +64,7 @@ class PRelu(Room):
             raise TypeRuleError(f"the slope {slope.type} has another element type than {x.type}")
         if x.type.shape is None or slope.type.shape is None:
             return x.type
-        missing = x.rank - slope.rank
-        if missing < 0 or any(
-            d != 1 and not fits(d, have) for d, have in zip(slope.shape, x.shape[missing:], strict=True)
-        ):
+        if not broadcasts_to(slope.shape, x.shape):
             raise TypeRuleError(f"the slope {slope.type} does not broadcast to {x.type}")
         return x.type
 
@@ -140,7 +128,7 @@ class Clip(Room):
 
 
 @operator("Sigmoid", since=1)
-class Sigmoid(_Unary):
+class Sigmoid(Unary):
     """1 / (1 + exp(-x)). ONNX Sigmoid-13."""
 
     x = operand(FLOAT)
@@ -152,7 +140,7 @@ class Sigmoid(_Unary):
 
 
 @operator("HardSigmoid", since=1)
-class HardSigmoid(_Unary):
+class HardSigmoid(Unary):
     """max(0, min(1, alpha * x + beta)). ONNX HardSigmoid-22."""
 
     x = operand(FLOAT)
@@ -166,7 +154,7 @@ class HardSigmoid(_Unary):
 
 
 @operator("HardSwish", since=14)
-class HardSwish(_Unary):
+class HardSwish(Unary):
     """x * max(0, min(1, x / 6 + 1 / 2)). ONNX HardSwish-22."""
 
     x = operand(FLOAT)
@@ -178,7 +166,7 @@ class HardSwish(_Unary):
 
 
 @operator("Tanh", since=1)
-class Tanh(_Unary):
+class Tanh(Unary):
     """The hyperbolic tangent. ONNX Tanh-13."""
 
     x = operand(FLOAT)
@@ -189,79 +177,14 @@ class Tanh(_Unary):
 
 
 @operator("Erf", since=9)
-class Erf(_Unary):
+class Erf(Unary):
     """The error function, 2/√π ∫₀ˣ exp(-t²) dt. ONNX Erf-13."""
 
     x = operand(NUMERIC)
     traits = frozenset({Trait.ELEMENTWISE, Trait.MONOTONE})
 
     def kernel(self, x: np.ndarray) -> np.ndarray:
-        return _erf(x.astype(np.float64)).astype(x.dtype)
-
-
-def _erf(x: np.ndarray) -> np.ndarray:
-    """Erf in float64: its Taylor series near 0, a continued fraction (Lentz) for the complement elsewhere."""
-    a = np.minimum(np.abs(x), 6.0)  # erfc(6) is 2e-17
-    near = a < 2.0
-    t = np.where(near, a, 0)
-    term = total = t
-    for n in range(1, 60):
-        term = term * (-t * t) / n
-        total = total + term / (2 * n + 1)
-    u = np.where(near, 2.0, a)
-    tail = np.zeros_like(u)
-    for n in range(80, 0, -1):
-        tail = (n / 2) / (u + tail)
-    far = 1 - np.exp(-u * u) / (np.sqrt(np.pi) * (u + tail))
-    y = np.where(near, 2 / np.sqrt(np.pi) * total, far)
-    return np.where(np.isnan(x), x, np.sign(x) * y)
-
-
-def _softmax_to_13(step: Step) -> Step:
-    """Until opset 12 the axes from `axis` on (1 by default) were one: the same where at most one of them is long."""
-    shape = shape_of(step)
-    if shape is None:
-        raise OpsetError("Softmax before opset 13 takes axes together, and the rank is not known here")
-    axis = _from_front(integer_of(step, "axis", 1), len(shape))
-    long = [i for i in range(axis, len(shape)) if shape[i] != 1]
-    if len(long) > 1:
-        raise OpsetError(f"Softmax before opset 13 takes the axes {long} together")
-    return replace(step, attributes={**step.attributes, "axis": Attribute(Kind.INT, long[0] if long else axis)})
-
-
-def _softmax_below_13(step: Step) -> Step:
-    shape = shape_of(step)
-    if shape is None:
-        raise OpsetError("Softmax of a tensor of unknown rank needs opset 13")
-    axis = _from_front(integer_of(step, "axis", -1), len(shape))
-    if any(d != 1 for d in shape[axis + 1 :]):
-        listed = ", ".join(map(str, shape))
-        raise OpsetError(f"Softmax over axis {axis} of [{listed}] needs opset 13")
-    return replace(step, attributes={**step.attributes, "axis": Attribute(Kind.INT, axis)})
-
-
-def _from_front(axis: int, rank: int) -> int:
-    if not -rank <= axis < rank:
-        raise OpsetError(f"Softmax over axis {axis} of a tensor of rank {rank} has no meaning")
-    return axis % rank
-
-
-@operator("Softmax", since=1)
-class Softmax(Room):
-    """exp(x) / Σ exp(x) along one axis. ONNX Softmax-13."""
-
-    x = operand(FLOAT)
-    axis: int = -1
-    adapters = (Adapter(13, _softmax_to_13, _softmax_below_13),)
-
-    def infer(self, x: Fact) -> TensorType:
-        if x.type.shape is not None and not -x.rank <= self.axis < x.rank:
-            raise TypeRuleError(f"axis {self.axis} is not an axis of {x.type}")
-        return x.type
-
-    def kernel(self, x: np.ndarray) -> np.ndarray:
-        shifted = np.exp(x - x.max(axis=self.axis, keepdims=True, initial=-np.inf))
-        return np.asarray(shifted / shifted.sum(axis=self.axis, keepdims=True))
+        return error_function(x).astype(x.dtype)
 
 
 def relu(x: Like) -> Operand:
@@ -307,8 +230,3 @@ def tanh(x: Like) -> Operand:
 def erf(x: Like) -> Operand:
     """The error function."""
     return apply(Erf(), x)
-
-
-def softmax(x: Like, *, axis: int = -1) -> Operand:
-    """exp(x) / Σ exp(x) along an axis."""
-    return apply(Softmax(axis=axis), x)

@@ -39,12 +39,17 @@ def given(step: Step, index: int) -> bool:
 
 
 def constant_of(step: Step, index: int) -> np.ndarray | None:
-    """The data of a step's constant operand, None where it is left out or computed."""
+    """The data of a step's operand that is constant or follows from shapes; None where it is left out or computed."""
     operand = step.operands[index] if index < len(step.operands) else ""
     if isinstance(operand, Constant):
         return operand.array()
     known = step.facts[index] if index < len(step.facts) else None
-    return None if known is None or known.constant is None or known.constant.is_absent else known.constant.array()
+    if known is None:
+        return None
+    if known.constant is not None and not known.constant.is_absent:
+        return known.constant.array()
+    integers = known.integers
+    return None if integers is None else np.asarray(integers, known.dtype.numpy)
 
 
 def shape_of(step: Step, index: int = 0) -> tuple[object, ...] | None:

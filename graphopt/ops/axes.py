@@ -33,8 +33,8 @@ def keeps_shape(op: Room, facts: Sequence[Fact | None]) -> bool:
         made = op.infer(*facts)
     except (TypeRuleError, UnknownRankError):
         return False
-    first = made if isinstance(made, TensorType) else next(iter(made), None)
-    return first is not None and first.shape == facts[0].type.shape
+    first = next(iter(made), None) if isinstance(made, tuple) else made
+    return isinstance(first, TensorType) and first.shape == facts[0].type.shape
 
 
 def listed(operand: Fact | None) -> list[Dim] | None:

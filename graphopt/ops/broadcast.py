@@ -46,3 +46,9 @@ def broadcast(*shapes: Shape) -> Shape:
                 listed = ", ".join(f"[{', '.join(map(str, s))}]" for s in shapes)
                 raise TypeRuleError(f"the shapes {listed} do not broadcast: {result[i]} meets {dim}") from None
     return tuple(result)
+
+
+def broadcasts_to(shape: Shape, target: Shape) -> bool:
+    """Whether `shape` may broadcast to `target` and leave it as it is."""
+    missing = len(target) - len(shape)
+    return missing >= 0 and all(d == 1 or fits(d, have) for d, have in zip(shape, target[missing:], strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -50,6 +51,13 @@ class Constant(Room):
 
     def infer(self) -> TensorType:
         return self.data().type
+
+    @cached_property
+    def constant(self) -> Data | None:
+        try:
+            return self.data()
+        except TypeRuleError:
+            return None
 
     def data(self) -> Data:
         """The tensor.

@@ -32,7 +32,7 @@ __all__ = ["add", "div", "maximum", "minimum", "mul", "pow", "sub", "sum"]
 _SHAPES = frozenset({Trait.ELEMENTWISE, Trait.SHAPE_ARITHMETIC})
 
 
-def _joined(*facts: Fact) -> TensorType:
+def joined(*facts: Fact) -> TensorType:
     """The type of operands of one element type, broadcast together."""
     for fact in facts[1:]:
         if fact.dtype != facts[0].dtype:
@@ -46,7 +46,7 @@ def _broadcast(*facts: Fact) -> Shape | None:
     return broadcast(*(s for s in shapes if s is not None)) if None not in shapes else None
 
 
-def _holds(dtype: DType, elements: np.ndarray) -> bool:
+def holds(dtype: DType, elements: np.ndarray) -> bool:
     """Whether dims fit an integer type without wrapping; symbols are taken to fit 32 bits."""
     low, high = (0, 2**dtype.bits) if dtype.kind == "uint" else (-(2 ** (dtype.bits - 1)), 2 ** (dtype.bits - 1))
     return all(
@@ -60,7 +60,7 @@ def _like(result: object, a: np.ndarray) -> np.ndarray:
     return np.asarray(result, a.dtype if a.dtype.kind == "O" else None)
 
 
-def _equals_everywhere(x: Fact | None, other: Fact | None, value: float, *, negative_zero: bool = False) -> bool:
+def equals_everywhere(x: Fact | None, other: Fact | None, value: float, *, negative_zero: bool = False) -> bool:
     """Whether `other` is a small constant that holds `value` alone, and broadcasting it leaves `x`'s shape."""
     if x is None or other is None or other.constant is None or other.constant.is_absent:
         return False
@@ -110,11 +110,11 @@ class _Arithmetic(Room, ChannelAffine):
     """Two operands; on dims too."""
 
     def infer(self, a: Fact, b: Fact) -> TensorType:
-        return _joined(a, b)
+        return joined(a, b)
 
     def elements(self, *facts: Fact | None) -> np.ndarray | None:
         made = super().elements(*facts)
-        return made if made is not None and facts[0] is not None and _holds(facts[0].dtype, made) else None
+        return made if made is not None and facts[0] is not None and holds(facts[0].dtype, made) else None
 
 
 @operator("Add", since=1)
@@ -132,7 +132,7 @@ class Add(_Arithmetic):
         """Adding -0 keeps x, also where x is -0; an integer 0 has no sign."""
         for data in (0, 1):
             x = facts[data]
-            if x is not None and _equals_everywhere(x, facts[1 - data], 0, negative_zero=x.dtype.is_float):
+            if x is not None and equals_everywhere(x, facts[1 - data], 0, negative_zero=x.dtype.is_float):
                 return data
         return None
 
@@ -153,7 +153,7 @@ class Sub(_Arithmetic):
 
     def forwards(self, *facts: Fact | None) -> int | None:
         """Taking 0 keeps x, also where x is -0; taking -0 does not."""
-        return 0 if _equals_everywhere(facts[0], facts[1], 0) else None
+        return 0 if equals_everywhere(facts[0], facts[1], 0) else None
 
     def affine(self, facts: tuple[Fact | None, ...], axis: int, data: int) -> Affine:
         other = channel_constant(facts, axis, data)
@@ -172,7 +172,7 @@ class Mul(_Arithmetic):
         return _like(a * b, a)
 
     def forwards(self, *facts: Fact | None) -> int | None:
-        return next((data for data in (0, 1) if _equals_everywhere(facts[data], facts[1 - data], 1)), None)
+        return next((data for data in (0, 1) if equals_everywhere(facts[data], facts[1 - data], 1)), None)
 
     def affine(self, facts: tuple[Fact | None, ...], axis: int, data: int) -> Affine:
         return Affine(data, channel_constant(facts, axis, data), np.zeros(()))
@@ -209,7 +209,7 @@ class Div(_Arithmetic):
         return np.asarray(quotient + ((a % b != 0) & ((a < 0) != (b < 0))).astype(a.dtype))
 
     def forwards(self, *facts: Fact | None) -> int | None:
-        return 0 if _equals_everywhere(facts[0], facts[1], 1) else None
+        return 0 if equals_everywhere(facts[0], facts[1], 1) else None
 
     def affine(self, facts: tuple[Fact | None, ...], axis: int, data: int) -> Affine:
         if data != 0:
@@ -257,11 +257,11 @@ class Pow(Room):
 def _below_8(step: Step) -> Step:
     shapes = [None if f is None else f.type.shape for f in step.facts]
     if len(shapes) > 1 and (None in shapes or len(set(shapes)) > 1):
-        raise OpsetError("broadcasting needs opset 8 in Sum, Min and Max")
+        raise OpsetError("broadcasting needs opset 8 in Sum, Mean, Min and Max")
     return step
 
 
-class _Variadic(Room):
+class Variadic(Room):
     """Any number of operands, broadcast together."""
 
     adapters = (Adapter(8, same, _below_8),)
@@ -269,14 +269,16 @@ class _Variadic(Room):
     def infer(self, *xs: Fact) -> TensorType:
         if not xs:
             raise TypeRuleError(f"{self.name} has no operands")
-        return _joined(*xs)
+        if None in xs:
+            raise TypeRuleError(f"one of the {len(xs)} operands of {self.name} is left out")
+        return joined(*xs)
 
     def forwards(self, *facts: Fact | None) -> int | None:
         return 0 if len(facts) == 1 else None
 
 
 @operator("Sum", since=1)
-class Sum(_Variadic):
+class Sum(Variadic):
     """The sum of all operands with broadcasting. ONNX Sum-13."""
 
     xs = operand(FLOAT, variadic=True)
@@ -287,7 +289,7 @@ class Sum(_Variadic):
 
 
 @operator("Min", since=1)
-class Min(_Variadic):
+class Min(Variadic):
     """The smallest of all operands with broadcasting; NaN wins. ONNX Min-13."""
 
     xs = operand(NUMERIC, variadic=True)
@@ -298,7 +300,7 @@ class Min(_Variadic):
 
 
 @operator("Max", since=1)
-class Max(_Variadic):
+class Max(Variadic):
     """The largest of all operands with broadcasting; NaN wins. ONNX Max-13."""
 
     xs = operand(NUMERIC, variadic=True)

@@ -1,4 +1,4 @@
-"""Type inference: a node's result types, and the contents of small integer tensors as dims."""
+"""Type inference: a node's result types, and the contents of small tensors of integers (as dims) or bools."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from graphopt.errors import GraphoptError, TypeRuleError
 from graphopt.ir.graph import Graph, Node, Value
-from graphopt.ir.types import TensorType, Type, meet
-from graphopt.ops.room import Fact, Room, UnknownRankError
+from graphopt.ir.types import OptionalType, SequenceType, TensorType, Type, meet
+from graphopt.ops.room import FOLLOWED, Collection, Fact, Room, UnknownRankError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
+
+    from graphopt.ir.constant import Constant
 
 
 MAX_DIM = 2**63 - 1  # ONNX's dims are integers of 64 bits
@@ -29,7 +31,22 @@ def fact(value: Value | None) -> Fact | None:
     """What is known of a value; None for an operand left out or one that is not known to be a tensor."""
     if value is None or not isinstance(value.type, TensorType):
         return None
-    return Fact(value.type, value.constant if value.is_constant else None, value.elements)
+    return Fact(value.type, _data(value), value.elements)
+
+
+def _data(value: Value) -> Constant | None:
+    """The data of a constant, or of what a Constant node gives."""
+    if value.producer is None:
+        return value.constant if value.is_constant else None
+    op = value.producer.op
+    return op.constant if isinstance(op, Room) else None
+
+
+def known_of(value: Value | None) -> Fact | Collection | None:
+    """What is known of a value, sequences and optionals too; None where not even that is known which it is."""
+    if value is not None and isinstance(value.type, SequenceType | OptionalType):
+        return Collection(value.type)
+    return fact(value)
 
 
 def facts(node: Node) -> tuple[Fact | None, ...]:
@@ -47,28 +64,31 @@ def infer(node: Node) -> list[Inferred]:
     unknown = [Inferred(None)] * len(node.results)
     if not isinstance(op, Room):
         return unknown
-    known = facts(node)
-    if any(f is None and o is not None for f, o in zip(known, node.operands, strict=True)):
+    known = tuple(map(known_of, node.operands))
+    if any(k is None and o is not None for k, o in zip(known, node.operands, strict=True)) and not op.held:
         return unknown
-    check_operands(op, known)
+    check_operands(op, known, node.operands)
     try:
-        types = op.infer(*known)
+        found = op.infer(*known)
     except UnknownRankError:
         return unknown
-    if isinstance(types, TensorType):
-        types = (types,)
-    for found in types:
-        if any(isinstance(d, int) and d > MAX_DIM for d in found.shape or ()):
-            raise TypeRuleError(f"{found} has a dim that no integer of 64 bits holds")
-    elements = op.elements(*known) if len(types) == 1 and types[0].dtype.is_integer else None
+    types = found if isinstance(found, tuple) else (found,)
+    for kind in types:
+        if isinstance(kind, TensorType) and any(isinstance(d, int) and d > MAX_DIM for d in kind.shape or ()):
+            raise TypeRuleError(f"{kind} has a dim that no integer of 64 bits holds")
+    first = types[0] if len(types) == 1 else None
+    is_followed = isinstance(first, TensorType) and first.dtype.kind in FOLLOWED
+    elements = op.elements(*(k for k in known if not isinstance(k, Collection))) if is_followed else None
     return [
         Inferred(types[i], elements if i == 0 else None) if i < len(types) else Inferred(None)
         for i in range(len(node.results))
     ]
 
 
-def check_operands(op: Room, known: tuple[Fact | None, ...]) -> None:
-    """Number and element kinds of operands.
+def check_operands(
+    op: Room, known: Sequence[Fact | Collection | None], operands: Sequence[Value | None] | None = None
+) -> None:
+    """Number and element kinds of operands; `operands` tells those left out from those of which nothing is known.
 
     Raises:
         TypeRuleError: with the operand's name.
@@ -80,9 +100,10 @@ def check_operands(op: Room, known: tuple[Fact | None, ...]) -> None:
     for i, slot in enumerate(slots):
         given = known[i] if i < len(known) else None
         if given is None:
-            if not slot.optional:
+            is_there = operands is not None and i < len(operands) and operands[i] is not None
+            if not slot.optional and not is_there:
                 raise TypeRuleError(f"{op.name} needs its operand {slot.name!r}")
-        elif given.dtype.kind not in slot.kinds:
+        elif (given.dtype.kind if isinstance(given, Fact) else given.kind) not in slot.kinds:
             kinds = " or ".join(sorted(slot.kinds))
             raise TypeRuleError(f"{op.name}'s operand {slot.name!r} is {given.type}, and it takes {kinds}")
 

@@ -30,7 +30,7 @@ from graphopt.ops.window import SAME, Window, padded, place, result_sizes, steps
 __all__ = ["average_pool", "global_average_pool", "global_max_pool", "max_pool"]
 
 
-class _Pool(Room):
+class Pool(Room):
     """A window over the spatial axes."""
 
     kernel_shape: tuple[int, ...]
@@ -66,7 +66,7 @@ class _Pool(Room):
         return self.auto_pad in SAME and any(d != 1 for d in self.dilations)
 
 
-def _dilations_need(operator: str, version: int) -> Adapter:
+def dilations_need(operator: str, version: int) -> Adapter:
     """Dilations appeared in `version`; all 1 says what was done before."""
 
     def down(step: Step) -> Step:
@@ -85,7 +85,7 @@ def _indices_below_8(step: Step) -> Step:
 
 
 @operator("MaxPool", since=1)
-class MaxPool(_Pool):
+class MaxPool(Pool):
     """The largest element under each window; optionally its index in the flattened input. ONNX MaxPool-22.
 
     NaN is the largest of all here; ONNX does not say what it is, and ONNX Runtime often passes it over.
@@ -103,7 +103,7 @@ class MaxPool(_Pool):
         Adapter(8, same, _indices_below_8),
         attribute_needs("MaxPool", 8, "storage_order", 0),
         attribute_needs("MaxPool", 10, "ceil_mode", 0),
-        _dilations_need("MaxPool", 10),
+        dilations_need("MaxPool", 10),
     )
 
     def infer(self, x: Fact) -> tuple[TensorType, ...]:
@@ -138,7 +138,7 @@ class MaxPool(_Pool):
 
 
 @operator("AveragePool", since=1)
-class AveragePool(_Pool):
+class AveragePool(Pool):
     """The mean of the elements under each window, pads counted only with count_include_pad. ONNX AveragePool-22."""
 
     x = operand(FLOAT)
@@ -151,7 +151,7 @@ class AveragePool(_Pool):
     strides: tuple[int, ...] = ()
     adapters = (
         attribute_needs("AveragePool", 10, "ceil_mode", 0),
-        _dilations_need("AveragePool", 19),
+        dilations_need("AveragePool", 19),
     )
 
     def infer(self, x: Fact) -> TensorType:
@@ -160,17 +160,17 @@ class AveragePool(_Pool):
     @in_single
     def kernel(self, x: np.ndarray) -> np.ndarray:
         window, counts = self.place(x)
-        total = _summed(padded(x, window, 0, counts), window, counts)
+        total = summed(padded(x, window, 0, counts), window, counts)
         inside = np.ones((1, 1, *x.shape[2:]), x.dtype)
         if self.count_include_pad:  # pads count, but not what only ceil_mode adds behind them
             widths = [(0, 0), (0, 0), *zip(window.before, window.after, strict=True)]
             inside = np.pad(inside, widths, constant_values=1)
             window = replace(window, before=(0,) * len(counts), after=(0,) * len(counts))
-        count = _summed(padded(inside, window, 0, counts), window, counts)
+        count = summed(padded(inside, window, 0, counts), window, counts)
         return np.asarray(total / np.maximum(count, 1))  # dilated windows may hold pads only: their mean is 0
 
 
-def _summed(x: np.ndarray, window: Window, counts: tuple[int, ...]) -> np.ndarray:
+def summed(x: np.ndarray, window: Window, counts: tuple[int, ...]) -> np.ndarray:
     """The sum under each window of padded `x`."""
     (_, first), *others = taps(x, window, counts)
     total = first.copy()
@@ -179,7 +179,7 @@ def _summed(x: np.ndarray, window: Window, counts: tuple[int, ...]) -> np.ndarra
     return total
 
 
-class _Global(Room):
+class GlobalPool(Room):
     """Over all spatial axes, which become 1."""
 
     def infer(self, x: Fact) -> TensorType:
@@ -191,7 +191,7 @@ class _Global(Room):
 
 
 @operator("GlobalAveragePool", since=1)
-class GlobalAveragePool(_Global):
+class GlobalAveragePool(GlobalPool):
     """The mean over all spatial axes. ONNX GlobalAveragePool-22."""
 
     x = operand(FLOAT)
@@ -203,7 +203,7 @@ class GlobalAveragePool(_Global):
 
 
 @operator("GlobalMaxPool", since=1)
-class GlobalMaxPool(_Global):
+class GlobalMaxPool(GlobalPool):
     """The largest element over all spatial axes. ONNX GlobalMaxPool-22."""
 
     x = operand(FLOAT)

@@ -1,4 +1,4 @@
-"""Reductions: ReduceMean and ReduceSum."""
+"""Reductions over axes, and the two common ones: ReduceMean and ReduceSum."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from graphopt.ops.room import INTEGER, NUMERIC, Adapter, Fact, NoKernelError, Ro
 
 __all__ = ["reduce_mean", "reduce_sum"]
 
-_EXACT = 2**53  # integers below this are exact in float64
+EXACT = 2**53  # integers below this are exact in float64
 
 
-def _adapters(name: str, version: int) -> tuple[Adapter, ...]:
+def axes_became_operand(name: str, version: int) -> tuple[Adapter, ...]:
     """The axes became an operand in `version`, and could be negative from 11 on."""
     return (
         counted_from_front(name, 11, "axes"),
@@ -25,7 +25,7 @@ def _adapters(name: str, version: int) -> tuple[Adapter, ...]:
     )
 
 
-class _Reduction(Room):
+class Reduction(Room):
     """Over the axes given; over all when none is (or over none, with noop_with_empty_axes)."""
 
     keepdims: int
@@ -63,7 +63,7 @@ class _Reduction(Room):
         if x.dtype.kind not in "iu":
             return x.astype(np.result_type(x.dtype, np.float32), copy=False)
         wide = x.astype(np.float64)
-        if np.abs(wide).sum() >= _EXACT:
+        if np.abs(wide).sum() >= EXACT:
             raise NoKernelError(f"{self.name} of large numbers in {x.dtype} is not computed")
         return wide
 
@@ -74,14 +74,14 @@ class _Reduction(Room):
 
 
 @operator("ReduceMean", since=1)
-class ReduceMean(_Reduction):
+class ReduceMean(Reduction):
     """The mean over axes; integers round toward zero. ONNX ReduceMean-18."""
 
     x = operand(NUMERIC)
     axes = operand(INTEGER, optional=True)
     keepdims: int = 1
     noop_with_empty_axes: int = 0
-    adapters = _adapters("ReduceMean", 18)
+    adapters = axes_became_operand("ReduceMean", 18)
 
     def kernel(self, x: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
         chosen = self._axes(x, axes)
@@ -94,7 +94,7 @@ class ReduceMean(_Reduction):
 
 
 @operator("ReduceSum", since=1)
-class ReduceSum(_Reduction):
+class ReduceSum(Reduction):
     """The sum over axes. ONNX ReduceSum-13.
 
     ONNX does not say what a sum of integers is that the type does not hold: runtimes wrap or saturate.
@@ -104,19 +104,20 @@ class ReduceSum(_Reduction):
     axes = operand(INTEGER, optional=True)
     keepdims: int = 1
     noop_with_empty_axes: int = 0
-    adapters = _adapters("ReduceSum", 13)
+    adapters = axes_became_operand("ReduceSum", 13)
 
     def kernel(self, x: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
         chosen = self._axes(x, axes)
         if not chosen:
             return x
         total = np.asarray(np.sum(self._wide(x), axis=chosen, keepdims=bool(self.keepdims)))
-        if x.dtype.kind in "iu" and not _holds(x.dtype, total):
+        if x.dtype.kind in "iu" and not holds(x.dtype, total):
             raise NoKernelError(f"a sum that {x.dtype} does not hold differs between runtimes")
         return total.astype(x.dtype, copy=False)
 
 
-def _holds(dtype: np.dtype, integers: np.ndarray) -> bool:
+def holds(dtype: np.dtype, integers: np.ndarray) -> bool:
+    """Whether an integer dtype holds all these whole numbers, which may be floats."""
     limits = np.iinfo(dtype)
     return bool(((integers >= limits.min) & (integers < float(limits.max) + 1)).all())
 

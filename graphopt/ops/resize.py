@@ -12,7 +12,7 @@ from graphopt.ir.attributes import Attribute, Kind
 from graphopt.ir.constant import Constant
 from graphopt.ir.dims import Dim, floor_div
 from graphopt.ir.types import Shape, TensorType
-from graphopt.ops.adapters import attribute_needs, constant_of, given, same, with_operand
+from graphopt.ops.adapters import attribute_needs, constant_of, given, same, with_operand, without
 from graphopt.ops.axes import length_of, listed, normalized
 from graphopt.ops.bind import Like, Operand, apply
 from graphopt.ops.interpolate import Sampling, cubic, linear, nearest, outside, positions, resample, rounded
@@ -71,13 +71,51 @@ def _is_empty(operand: Fact | None) -> bool:
     return operand is None or operand.type.shape == (0,)
 
 
+def _adapter_9() -> Adapter:
+    """The scales of Upsample became an operand."""
+
+    def up(step: Step) -> Step:
+        scales = step.attributes.get("scales")
+        if scales is None:
+            raise OpsetError("Upsample without scales")
+        moved = with_operand(step, 1, Constant.of(np.asarray(scales.value, np.float32)))
+        return replace(moved, attributes=without(step, "scales"))
+
+    def down(step: Step) -> Step:
+        scales = constant_of(step, 1)
+        if scales is None:
+            raise OpsetError("Upsample by computed scales needs opset 9")
+        said = Attribute(Kind.FLOATS, tuple(float(s) for s in scales.ravel()))
+        return replace(with_operand(step, 1, None), attributes={**step.attributes, "scales": said})
+
+    return Adapter(9, up, down)
+
+
+def _adapter_10() -> Adapter:
+    """Upsample, which only grows, became Resize: its positions are asymmetric too, the nearest is always below."""
+
+    def up(step: Step) -> Step:
+        below = {"nearest_mode": Attribute(Kind.STRING, "floor")} if _mode(step) == "nearest" else {}
+        return replace(step, attributes={**step.attributes, **below})
+
+    def down(step: Step) -> Step:
+        scales = constant_of(step, 1)
+        if scales is not None and not (scales >= 1).all():
+            raise OpsetError(f"Resize by {scales.tolist()}, which shrinks an axis, needs opset 10")
+        return replace(step, attributes=without(step, "nearest_mode"))
+
+    return Adapter(10, up, down)
+
+
 def _adapter_11() -> Adapter:
     """Resize-10 knows no modes: positions are asymmetric; the nearest is below, or above where an axis shrinks."""
 
     def up(step: Step) -> Step:
+        if not given(step, 1):
+            raise OpsetError("Resize without scales")
         name, scales = step.operands[:2]
         attributes = {**step.attributes, "coordinate_transformation_mode": Attribute(Kind.STRING, "asymmetric")}
-        if _mode(step) == "nearest":
+        if _mode(step) == "nearest" and "nearest_mode" not in attributes:
             attributes["nearest_mode"] = Attribute(Kind.STRING, _nearest_of_10(constant_of(step, 1)))
         facts = () if len(step.facts) < 2 else (step.facts[0], None, step.facts[1])
         return replace(step, attributes=attributes, operands=(name, "", scales), facts=facts)
@@ -89,11 +127,13 @@ def _adapter_11() -> Adapter:
             raise OpsetError("Resize to sizes needs opset 11")
         if _mode(step) == "cubic":
             raise OpsetError("Resize by cubics needs opset 11")
-        if _mode(step) == "nearest":
-            wanted, known = _text(step, "nearest_mode", "round_prefer_floor"), _nearest_of_10(constant_of(step, 2))
-            if wanted != known:
-                raise OpsetError(f"Resize with nearest_mode {wanted} needs opset 11, these scales mean {known} before")
         kept = {k: a for k, a in step.attributes.items() if k == "mode"}
+        if _mode(step) == "nearest":
+            wanted, scales = _text(step, "nearest_mode", "round_prefer_floor"), constant_of(step, 2)
+            if wanted == "floor" and (scales is None or (scales < 1).any()):
+                kept["nearest_mode"] = step.attributes["nearest_mode"]  # Resize-10 cannot say it, Upsample always does
+            elif wanted != (known := _nearest_of_10(scales)):
+                raise OpsetError(f"Resize with nearest_mode {wanted} needs opset 11, these scales mean {known} before")
         facts = tuple(step.facts[i] for i in (0, 2)) if len(step.facts) > 2 else ()
         return replace(step, attributes=kept, operands=(step.operands[0], step.operands[2]), facts=facts)
 
@@ -159,7 +199,10 @@ class Resize(Room):
     keep_aspect_ratio_policy: str = "stretch"
     mode: str = "nearest"
     nearest_mode: str = "round_prefer_floor"
+    formerly = ("Upsample", 10)
     adapters = (
+        _adapter_9(),
+        _adapter_10(),
         _adapter_11(),
         _adapter_13(),
         attribute_needs("Resize", 18, "axes", None),

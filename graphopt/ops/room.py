@@ -23,11 +23,11 @@ from __future__ import annotations
 import itertools
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
+from dataclasses import MISSING, FrozenInstanceError, dataclass, fields, replace
 from enum import Enum, auto
 from functools import cached_property
 from types import MappingProxyType
-from typing import ClassVar, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 
@@ -36,7 +36,10 @@ from graphopt.ir.attributes import Attribute, AttributeValue, Kind
 from graphopt.ir.constant import Constant
 from graphopt.ir.dims import Dim, symbol
 from graphopt.ir.operator import Operator
-from graphopt.ir.types import DType, Shape, TensorType
+from graphopt.ir.types import DType, OptionalType, SequenceType, Shape, TensorType, Type
+
+if TYPE_CHECKING:
+    from graphopt.ir.graph import Graph
 
 NEWEST = 26  # the opset whose definitions the rooms describe
 
@@ -45,6 +48,9 @@ INTEGER = frozenset({"int", "uint"})
 NUMERIC = FLOAT | INTEGER
 BOOL = frozenset({"bool"})
 ANY = NUMERIC | BOOL | frozenset({"complex", "string"})
+SEQUENCE = frozenset({"sequence"})
+OPTIONAL = frozenset({"optional"})
+FOLLOWED = INTEGER | BOOL  # element types whose contents are followed: as dims, or as truth values
 
 MAX_ELEMENTS = 1024  # larger tensors are data, not shapes: their contents are not followed as dims
 
@@ -62,6 +68,7 @@ class Trait(Enum):
     ACTIVATION = auto()  # an elementwise nonlinearity of one tensor
     WINDOW = auto()  # slides a window over the spatial axes
     PARTIAL = auto()  # not defined for all contents of its operands: an index out of range, an integer divided by 0
+    QUANTIZES = auto()  # between numbers and scaled integers: kept as it is, as runtimes know groups by these nodes
 
 
 class UnknownRankError(Exception):
@@ -114,10 +121,10 @@ class Fact:
 
     @cached_property
     def elements(self) -> np.ndarray | None:
-        """Contents as an object array of dims where this is a small integer tensor that is known, else None."""
+        """Contents as an object array of dims (or of bools) where this is a small tensor that is known, else None."""
         if self.known is not None:
             return self.known
-        if self.constant is None or not self.dtype.is_integer or self.constant.is_absent:
+        if self.constant is None or self.dtype.kind not in FOLLOWED or self.constant.is_absent:
             return None
         return self.constant.array().astype(object) if self.constant.size <= MAX_ELEMENTS else None
 
@@ -135,6 +142,18 @@ class Fact:
         if self.constant is None or self.constant.size != 1 or self.constant.is_absent:
             return None
         return typing.cast("float | int | bool", self.constant.array().reshape(()).item())
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What is known of an operand that is a sequence or an optional: its type."""
+
+    type: SequenceType | OptionalType
+
+    @property
+    def kind(self) -> str:
+        """What a slot calls it."""
+        return "sequence" if isinstance(self.type, SequenceType) else "optional"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,21 +186,27 @@ class Room(Operator):
 
     What a subclass may define beside its fields and operands:
 
-    `infer(*facts) -> TensorType | tuple`: the type rule; raises `TypeRuleError`. Facts of operands left out are None.
-    `kernel(*arrays) -> array | tuple`: NumPy semantics for any float type; operands left out are None.
+    `infer(*facts) -> Type | tuple`: the type rule; raises `TypeRuleError`. Facts of operands left out are None.
+    `kernel(*arrays) -> array | tuple`: NumPy semantics for any float type; operands left out are None. A sequence is
+    an array of objects (see `ops.sequence`).
+    `run(call, *arrays) -> tuple`: in place of a kernel, for operators that hold graphs: `call(graph, arrays)` gives
+    the outputs of one of them.
     """
 
     name: ClassVar[str] = ""  # type: ignore[misc]  # fixed per class here, per instance for opaque operators
     domain: ClassVar[str] = ""  # type: ignore[misc]
     since: ClassVar[int] = 1  # the opset in which the operator appeared
+    formerly: ClassVar[tuple[str, int] | None] = None  # ("Upsample", 10): what it was called before an opset
     slots: ClassVar[tuple[Slot, ...]] = ()
     traits: ClassVar[frozenset[Trait]] = frozenset()
     adapters: ClassVar[tuple[Adapter, ...]] = ()
     kinds: ClassVar[Mapping[str, Kind]] = MappingProxyType({})
+    held: ClassVar[tuple[str, ...]] = ()  # the attributes that hold graphs
     type_only: ClassVar[frozenset[int]] = frozenset()  # operands of which only type and shape matter
 
-    infer: ClassVar[Callable[..., TensorType | tuple[TensorType, ...]]]
+    infer: ClassVar[Callable[..., Type | tuple[Type | None, ...] | None]]
     kernel: ClassVar[Callable[..., np.ndarray | tuple[np.ndarray, ...]]]
+    run: ClassVar[Callable[..., tuple[np.ndarray, ...]]]
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in self.__dict__:
@@ -220,6 +245,20 @@ class Room(Operator):
         """Whether the result depends on the operands alone (no randomness, no state)."""
         return True
 
+    @property
+    def constant(self) -> Constant | None:
+        """The result of an operator that is nothing but a constant, else None."""
+        return None
+
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """Subgraphs held by attributes, in order."""
+        return tuple(getattr(self, key) for key in self.held) if self.held else ()
+
+    def with_graphs(self, graphs: tuple[Graph, ...]) -> Room:
+        """The same operator holding other subgraphs, in the order of `graphs`."""
+        return replace(self, **dict(zip(self.held, graphs, strict=True)))  # type: ignore[type-var]  # rooms are dataclasses
+
     @cached_property
     def attributes(self) -> Mapping[str, Attribute]:
         """Fields that differ from their defaults, as ONNX attributes."""
@@ -229,6 +268,11 @@ class Room(Operator):
             if value is not None and (f.default is MISSING or value != f.default):
                 found[f.name] = Attribute(self.kinds[f.name], value)
         return MappingProxyType(found)
+
+    @classmethod
+    def name_at(cls, version: int) -> str:
+        """What the operator is called in an opset."""
+        return cls.formerly[0] if cls.formerly is not None and version < cls.formerly[1] else cls.name
 
     @classmethod
     def of(cls, attributes: Mapping[str, Attribute]) -> Room:
@@ -258,6 +302,8 @@ _KIND_OF: Mapping[str, Kind] = {  # by a field's annotation, which stays text: e
     "str": Kind.STRING,
     "Constant": Kind.TENSOR,
     "Data": Kind.TENSOR,
+    "Graph": Kind.GRAPH,
+    "bytes": Kind.TYPE_PROTO,
     "tuple[int, ...]": Kind.INTS,
     "tuple[float, ...]": Kind.FLOATS,
     "tuple[str, ...]": Kind.STRINGS,
@@ -277,6 +323,7 @@ def operator(name: str, *, since: int = 1, domain: str = "") -> Callable[[R], R]
         cls.slots = tuple(Slot(key, s.kinds, s.optional, s.variadic) for key, s in slots)
         made = dataclass(eq=False, repr=False)(cls)  # `Room` has one of each for all: a room takes no time to declare
         made.kinds = MappingProxyType({f.name: _kind(f.type) for f in fields(made)})  # type: ignore[arg-type]
+        made.held = tuple(key for key, kind in made.kinds.items() if kind is Kind.GRAPH)
         register(made)
         return typing.cast(R, made)
 

@@ -1,4 +1,4 @@
-"""Floats narrower than single precision: sums of them are made in single precision and rounded once, at the end."""
+"""Single precision: sums of narrower floats are made in it and rounded once, at the end; attributes are held in it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def is_narrow(dtype: np.dtype) -> bool:
 def at_least_single(array: np.ndarray) -> np.ndarray:
     """`array`, in float32 where it holds narrower floats."""
     return array.astype(np.float32) if is_narrow(array.dtype) else array
+
+
+def stored(value: float) -> float:
+    """A float attribute as a file holds it."""
+    return float(np.float32(value))
 
 
 def in_single(kernel: K) -> K:

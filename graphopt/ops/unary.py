@@ -13,7 +13,7 @@ __all__ = ["abs", "ceil", "exp", "floor", "log", "neg", "reciprocal", "sqrt"]
 SIGNED = frozenset({"float", "int"})
 
 
-class _Unary(Room):
+class Unary(Room):
     """One operand, the same type."""
 
     def infer(self, x: Fact) -> TensorType:
@@ -21,7 +21,7 @@ class _Unary(Room):
 
 
 @operator("Sqrt", since=1)
-class Sqrt(_Unary):
+class Sqrt(Unary):
     """The square root. ONNX Sqrt-13."""
 
     x = operand(FLOAT)
@@ -32,7 +32,7 @@ class Sqrt(_Unary):
 
 
 @operator("Exp", since=1)
-class Exp(_Unary):
+class Exp(Unary):
     """e to the power x. ONNX Exp-13."""
 
     x = operand(FLOAT)
@@ -43,7 +43,7 @@ class Exp(_Unary):
 
 
 @operator("Log", since=1)
-class Log(_Unary):
+class Log(Unary):
     """The natural logarithm. ONNX Log-13."""
 
     x = operand(FLOAT)
@@ -54,7 +54,7 @@ class Log(_Unary):
 
 
 @operator("Neg", since=1)
-class Neg(_Unary):
+class Neg(Unary):
     """-x; the least integer stays. ONNX Neg-13."""
 
     x = operand(SIGNED)
@@ -65,7 +65,7 @@ class Neg(_Unary):
 
 
 @operator("Abs", since=1)
-class Abs(_Unary):
+class Abs(Unary):
     """|x|; the least integer stays. ONNX Abs-13."""
 
     x = operand(NUMERIC)
@@ -76,7 +76,7 @@ class Abs(_Unary):
 
 
 @operator("Reciprocal", since=1)
-class Reciprocal(_Unary):
+class Reciprocal(Unary):
     """1 / x. ONNX Reciprocal-13."""
 
     x = operand(FLOAT)
@@ -87,7 +87,7 @@ class Reciprocal(_Unary):
 
 
 @operator("Floor", since=1)
-class Floor(_Unary):
+class Floor(Unary):
     """The largest integer not above x. ONNX Floor-13."""
 
     x = operand(FLOAT)
@@ -98,7 +98,7 @@ class Floor(_Unary):
 
 
 @operator("Ceil", since=1)
-class Ceil(_Unary):
+class Ceil(Unary):
     """The smallest integer not below x. ONNX Ceil-13."""
 
     x = operand(FLOAT)

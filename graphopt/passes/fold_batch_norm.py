@@ -27,7 +27,7 @@ Computed in float64, rounded once. The weight is computed when the file is writt
 someone else reads is copied, inside the growth budget.
 
 Refused: the value in between is read elsewhere or is an output; training mode; parameters that are not constant,
-vary along another axis, or overflow the weights' type.
+vary along another axis, or overflow the weights' type; weights that are quantized.
 """
 
 from __future__ import annotations
@@ -138,6 +138,8 @@ def _linear_before(site: Site) -> Node | None:
 
 def _weight(site: Site, op: LinearWeights, weight: Value | None, scale: np.ndarray) -> Draft:
     if weight is None or not weight.is_constant or weight.constant is None:
+        if weight is not None:
+            site.not_quantizing(weight.producer, f"the weight `{weight.name}` is dequantized")
         raise Refused(f"the weight `{weight.name if weight else ''}` is not a constant")
     data = weight.constant
     site.require(data.type.dtype.is_float, f"the weight `{weight.name}` is {data.type}")

@@ -26,7 +26,7 @@ after:
 3. Other nodes over constants, by the operator's kernel in the operator's own precision.
 
 Large results are recipes: computed when the file is written, and checked against the growth budget before that.
-Random operators, operators without a room (DequantizeLinear above all) and graph outputs are left.
+Random operators, operators without a room, those that quantize or dequantize, and graph outputs are left.
 """
 
 from __future__ import annotations
@@ -114,11 +114,12 @@ def _fold(site: Site) -> list[Draft] | None:
     node = site.node
     op = node.op
     operands = [o for o in node.operands if o is not None]
-    if not isinstance(op, Room) or isinstance(op, ConstantOp) or not operands:
+    if not isinstance(op, Room) or isinstance(op, ConstantOp) or op.held or not operands:
         return None
     if not all(o.is_constant for o in operands) or not any(r.is_read for r in node.results):
         return None
     site.require(op.is_pure(*facts(node)), f"{op.name} is random: each run may give another result")
+    site.not_quantizing(node)
     types = [r.type for r in node.results]
     size = 0
     for kind in types:

@@ -15,8 +15,9 @@ after:
       %y: f32[N, 4, 6, 6] = com.microsoft::FusedConv(%x, %w, %b, %z) {activation="Relu"}
     }
 
-Only in the last stage, only for `--target cpu`, only in float32 (the provider's kernel takes no other type), and
-only where nothing else reads what lies in between.
+Only in the last stage, only for `--target cpu`, only in float32 (the provider's kernel takes no other type), only
+where nothing else reads what lies in between, and not where the operands are dequantized: ONNX Runtime makes a
+QLinearConv of such a group, and would not know it any more.
 """
 
 from __future__ import annotations
@@ -60,6 +61,9 @@ def _fused(site: Site, conv: Node, activation: str, params: tuple[float, ...], e
     op = conv.op
     if not isinstance(op, Conv):
         raise Refused(f"{op} is not a Conv")
+    for operand in conv.operands:
+        if operand is not None:
+            site.not_quantizing(operand.producer, f"`{operand.name}` is dequantized")
     site.require(site.dtype(conv.result) == f32, f"FusedConv takes f32, and this is {site.fact(conv.result).type}")
     fused = FusedConv(**{f: getattr(op, f) for f in Conv.kinds}, activation=activation, activation_params=params)
     x, w, *rest = conv.operands

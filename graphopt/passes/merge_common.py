@@ -16,8 +16,8 @@ after:
     }
 
 Two nodes are equal when they have the same operator, the same attributes (in whatever order, compared as values)
-and the same operands; operands of commutative operators may be exchanged. Random operators and operators without
-a room are never merged. Constants are equal when type and bits are.
+and the same operands; operands of commutative operators may be exchanged. Random operators, operators without a room,
+and those that quantize or dequantize are never merged. Constants are equal when type and bits are.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def _merge_nodes(_: Graph) -> Rewrite:
                 return None
         if kept is None or _key(kept) != key:
             return None
+        site.not_quantizing(node)
         site.note("kept", kept.id)
         site.match = site.match.with_node("kept", kept)
         return list(kept.results)

@@ -56,10 +56,13 @@ def constant_node(site: Site) -> Draft | None:
 
 
 @rule(EXACT, some(CastLike))
-def cast_like(site: Site) -> Draft:
+def cast_like(site: Site) -> Draft | None:
     """CastLike becomes Cast to the second operand's element type."""
     x, like = site.node.operands
-    return site.apply(Cast(to=site.fact(like).dtype.code), x)
+    op = site.node.op
+    if not isinstance(op, CastLike):
+        return None
+    return site.apply(Cast(to=site.fact(like).dtype.code, saturate=op.saturate, round_mode=op.round_mode), x)
 
 
 @rule(EXACT, some(Room))

@@ -20,7 +20,7 @@ from graphopt.ir.types import DType, TensorType
 from graphopt.ops.algebra import Refused
 from graphopt.ops.bind import Like, Operand
 from graphopt.ops.infer import fact, infer
-from graphopt.ops.room import Fact, Room
+from graphopt.ops.room import Fact, Room, Trait
 from graphopt.rewrite.pattern import Match
 
 FactValue: TypeAlias = str | int | float | bool | list[int] | list[str]
@@ -135,6 +135,15 @@ class Site:
         for use in value.uses:
             if use.user is not reader:
                 raise Refused(f"`{value.name}` is also {_reader(use)}")
+
+    def not_quantizing(self, node: Node | None, what: str = "") -> None:
+        """Go on only if `node` is not between numbers and scaled integers: what is quantized stays quantized.
+
+        Raises:
+            Refused: it is; the reason begins with `what`.
+        """
+        if node is not None and isinstance(node.op, Room) and Trait.QUANTIZES in node.op.traits:
+            raise Refused(f"{what or f'{node.op} stays as it is'}: runtimes know what is quantized by such nodes")
 
     def data(self, value: Value | None, what: str) -> np.ndarray:
         """The elements of a constant operand.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from graphopt.analysis.evaluate import has_kernel, reads, run_nodes, widened
+from graphopt.analysis.evaluate import Nudge, has_kernel, reads, run_nodes, widened
 from graphopt.errors import UsageError
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import Type
@@ -20,17 +20,21 @@ from graphopt.runtime.session import BaseSession
 class Interpreter(BaseSession):
     """A session that evaluates a graph node by node."""
 
-    def __init__(self, graph: Graph, float_type: type[np.floating] | None = None) -> None:
+    def __init__(
+        self, graph: Graph, float_type: type[np.floating] | None = None, *, nudge: Nudge | None = None
+    ) -> None:
         """A session for `graph`.
 
         Args:
             graph: must not change while the session is used.
             float_type: what to compute floats in (see `graphopt.analysis.evaluate`); None: their own types.
+            nudge: what to do to numbers before they are quantized.
         """
         if graph.outer is not None:
             raise UsageError(f"`{graph.name}` is a subgraph; the interpreter runs whole graphs")
         self.graph = graph
         self.float_type = float_type
+        self.nudge = nudge
 
     @property
     def inputs(self) -> Mapping[str, Type | None]:
@@ -52,7 +56,7 @@ class Interpreter(BaseSession):
         return tuple(v.name for v in self.graph.outputs)
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return evaluate(self.graph, feeds, self.graph.outputs, self.float_type)
+        return evaluate(self.graph, feeds, self.graph.outputs, self.float_type, self.nudge)
 
 
 def evaluate(
@@ -60,6 +64,7 @@ def evaluate(
     feeds: Mapping[str, np.ndarray],
     wanted: tuple[Value, ...],
     float_type: type[np.floating] | None = None,
+    nudge: Nudge | None = None,
 ) -> dict[str, np.ndarray]:
     """Values of `graph` by name, computing only what they depend on.
 
@@ -73,7 +78,7 @@ def evaluate(
             values[value] = feeds[value.name]
         elif value.constant is not None:
             values[value] = value.constant.array()
-    run_nodes(needed(graph, wanted), values, float_type, keep=frozenset(wanted))
+    run_nodes(needed(graph, wanted), values, float_type, keep=frozenset(wanted), nudge=nudge)
     results = {}
     for value in wanted:
         array = values[value] if value in values or value.constant is None else value.constant.array()

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from graphopt.analysis.equal import (
+    NOISE_FACTOR,
     NOISE_FLOOR_EPS,
     Verdict,
     compare,
@@ -142,7 +143,7 @@ class _Judge:
             self._remember(name, base, b0[name])
             noise = [base] if a1 is None else [base, a1[name]]
             wide = truth.get(name) if isinstance(truth, dict) else None
-            if wide is not None and is_real(base.dtype) and not _trusted(wide, noise, lazy, name):
+            if wide is not None and is_real(base.dtype) and not self._trusted(wide, noise, lazy, name):
                 wide, note = None, f"the interpreter disagrees with ONNX Runtime on `{name}`, so it is no reference"
             verdicts.append(OutputVerdict(name, self._output(name, wide, noise, (b0[name], b1[name]), lazy)))
         if note:
@@ -170,10 +171,38 @@ class _Judge:
         real = is_real(base.dtype)
         if real and wide is None:
             noise = [*noise, *lazy.output(name)]
-        verdict = compare(base if wide is None else wide, noise, judged, base.dtype, self.options.bounds)
-        if verdict.equal or real:
+        verdict = self._compare(base if wide is None else wide, noise, judged, base.dtype)
+        if verdict.equal or (real and not self.oracle.quantizes):
             return verdict
-        return compare(base, [*noise, *lazy.output(name)], judged, base.dtype)
+        if real:
+            more = lazy.nudged(name)
+            return self._compare(wide, [*noise, *more], judged, base.dtype) if wide is not None and more else verdict
+        return compare(base, [*noise, *lazy.output(name), *lazy.nudged(name)], judged, base.dtype)
+
+    def _compare(
+        self, reference: np.ndarray, noise: Sequence[np.ndarray], judged: Sequence[np.ndarray], dtype: np.dtype
+    ) -> Verdict:
+        return compare(reference, noise, judged, dtype, self.options.bounds, quantized=self.oracle.quantizes)
+
+    def _trusted(self, wide: np.ndarray, noise: Sequence[np.ndarray], lazy: _Lazy, name: str) -> bool:
+        """Whether a float64 reference is as near to the original's runs as these are to each other, give or take.
+
+        A wrong kernel would otherwise pass for a large rounding error of the original, and excuse anything. Where
+        numbers are quantized the original's runs differ by whole steps, and many of these are no rounding error.
+        """
+        base = noise[0]
+        if wide.shape != base.shape:
+            return False
+        trust = NOISE_FACTOR if self.oracle.quantizes else TRUST
+        own = max(relative_error(a, wide)[0] for a in noise)
+        spread = max(NOISE_FLOOR_EPS * eps(base.dtype), *(relative_error(a, base)[0] for a in noise))
+        if own <= trust * spread:
+            return True
+        moved = [relative_error(a, base)[0] for a in lazy.output(name) if a.shape == base.shape]
+        if own <= trust * max([spread, *moved]):
+            return True
+        steps = lazy.nudged(name)
+        return bool(steps) and compare(wide, steps, noise, base.dtype, quantized=True).equal
 
     def folded(self, case: Case) -> Arrays:
         """The original with its constants computed by ONNX Runtime, which then takes other kernels for them."""
@@ -214,6 +243,7 @@ class _Lazy:
         self._judge, self._case = judge, case
         self._arrays: Arrays | None = None
         self._folded: Arrays | None = None
+        self._nudged: list[dict[str, np.ndarray]] | None = None
 
     def folded(self, name: str) -> list[np.ndarray]:
         """The output of the run with constants folded, if there is one."""
@@ -221,27 +251,18 @@ class _Lazy:
             self._folded = self._judge.folded(self._case)
         return [self._folded[name]] if name in self._folded else []
 
+    def nudged(self, name: str) -> list[np.ndarray]:
+        """The output of the oracle's runs with numbers nudged before they are quantized, if there are any."""
+        if self._nudged is None:
+            feeds = self._judge.options.feeds(self._judge.original[0].inputs, self._case)
+            self._nudged = self._judge.oracle.nudged(feeds)
+        return [run[name] for run in self._nudged]
+
     def output(self, name: str) -> list[np.ndarray]:
         """The output of the nudged run, if there is one."""
         if self._arrays is None:
             self._arrays = self._judge.nudged(self._case)
         return [self._arrays[name]] if name in self._arrays else []
-
-
-def _trusted(wide: np.ndarray, noise: Sequence[np.ndarray], lazy: _Lazy, name: str) -> bool:
-    """Whether a float64 reference is as near to the original's runs as these are to each other, give or take.
-
-    A wrong kernel would otherwise pass for a large rounding error of the original, and excuse anything.
-    """
-    base = noise[0]
-    if wide.shape != base.shape:
-        return False
-    own = max(relative_error(a, wide)[0] for a in noise)
-    spread = max(NOISE_FLOOR_EPS * eps(base.dtype), *(relative_error(a, base)[0] for a in noise))
-    if own <= TRUST * spread:
-        return True
-    moved = [relative_error(a, base)[0] for a in lazy.output(name) if a.shape == base.shape]
-    return own <= TRUST * max([spread, *moved])
 
 
 def _interface(a: Runs, b: Runs) -> str:

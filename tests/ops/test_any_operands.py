@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING, fields
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,12 +18,27 @@ from graphopt.ops.create import ConstantOfShape, Range
 from graphopt.ops.infer import check_operands
 from graphopt.ops.movement import Split
 from graphopt.ops.registry import rooms
-from graphopt.ops.room import Fact, UnknownRankError
+from graphopt.ops.room import FOLLOWED, Fact, UnknownRankError
 from graphopt.ops.shape import Expand, Reshape
 
 NAMES = [
     "Shape", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Identity", "Cast", "CastLike", "Dropout",
     "Transpose", "Concat", "Split", "Slice", "Gather", "Pad", "Constant", "ConstantOfShape", "Range",
+    "Tile", "DepthToSpace", "SpaceToDepth", "ReverseSequence", "Trilu", "CenterCropPad", "Col2Im",
+    "GatherElements", "GatherND", "Compress", "NonZero", "Unique", "ScatterElements", "ScatterND", "TensorScatter",
+    "OneHot", "EyeLike", "Size", "Einsum",
+    "LpPool", "GlobalLpPool", "MaxUnpool", "MaxRoiPool", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss",
+    "Sin", "Round", "Sign", "Det",
+    "Elu", "Gelu", "Shrink", "Swish", "LogSoftmax", "Hardmax",
+    "InstanceNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization",
+    "MeanVarianceNormalization", "LpNormalization",
+    "NonMaxSuppression", "RoiAlign", "GridSample", "AffineGrid", "DeformConv", "LSTM", "GRU", "RNN",
+    "DFT", "STFT", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix",
+    "Attention", "RotaryEmbedding",
+    "Equal", "Less", "GreaterOrEqual", "And", "Not", "Where", "IsInf",
+    "Mod", "Mean", "BitShift", "BitwiseNot", "BitCast", "ReduceMax", "ReduceProd", "ReduceL2", "ReduceLogSumExp",
+    "ArgMax", "TopK", "CumSum", "RandomNormal", "RandomUniformLike", "Bernoulli", "Multinomial",
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear",
 ]  # fmt: skip
 REFUSALS = (TypeRuleError, UnknownRankError)
 
@@ -52,7 +69,7 @@ def facts(draw):
 VALUES = {
     Kind.INT: integers,
     Kind.FLOAT: st.sampled_from([0.0, 0.5, -1.0, float("inf")]),
-    Kind.STRING: st.sampled_from(["", "constant", "edge", "reflect", "down"]),
+    Kind.STRING: st.sampled_from(["", "constant", "edge", "reflect", "down", "DCR", "circular", "mul", "i...j,jk->ik"]),
     Kind.INTS: st.lists(integers, max_size=4).map(tuple),
     Kind.FLOATS: st.lists(st.floats(width=32), max_size=2).map(tuple),
     Kind.STRINGS: st.lists(st.text(max_size=2), max_size=2).map(tuple),
@@ -105,8 +122,11 @@ def test_ranges_longer_than_64_bits_are_left_open():
 def test_answer_or_sentence(name, data):
     cls = rooms()["", name]
     drawn = {k: data.draw(VALUES[kind]) for k, kind in cls.kinds.items() if data.draw(st.booleans())}
-    if name in ("Cast", "Concat"):
-        drawn.setdefault("to" if name == "Cast" else "axis", data.draw(st.sampled_from([1, 7])))
+    for field in fields(cls):
+        if field.default is MISSING:
+            drawn.setdefault(
+                field.name, data.draw(st.sampled_from([1, 7]) if name == "Cast" else VALUES[cls.kinds[field.name]])
+            )
     op = cls.of({k: Attribute(cls.kinds[k], v) for k, v in drawn.items()})
     known = tuple(data.draw(st.lists(facts(), max_size=6)))
     try:
@@ -126,7 +146,7 @@ def test_answer_or_sentence(name, data):
             assert elements.dtype == object
             assert elements.size <= 1024
             assert types[0].shape is None or types[0].shape == elements.shape
-            assert types[0].dtype.is_integer
+            assert types[0].dtype.kind in FOLLOWED
     index = op.forwards(*known)
     assert index is None or known[index] is not None
     assert op.is_pure(*known) in (True, False)

@@ -138,7 +138,7 @@ def test_constant_of_shape_takes_no_room():
 def test_constant_of_shape_needs_9_and_20_for_some_types():
     facts = facts_of([ints(2)])
     op = ConstantOfShape()
-    with pytest.raises(OpsetError, match="opset 8 has no ConstantOfShape"):
+    with pytest.raises(OpsetError, match="ConstantOfShape needs opset"):
         downgrade(op, Step(op.attributes, ("x",), ("y",), facts), 8)
     assert inferred(ConstantOfShape(value=Data.of(np.ones(1, bf16.numpy))), *facts)[0].dtype == bf16
     assert inferred(ConstantOfShape(value=Data.of(np.ones(1, np.float16))), *facts)[0].dtype == f16
@@ -202,6 +202,6 @@ def test_range_from_a_file_makes_nothing_huge():
 
 def test_range_needs_11():
     facts = facts_of([np.array(0), np.array(3), np.array(1)])
-    with pytest.raises(OpsetError, match="opset 10 has no Range"):
+    with pytest.raises(OpsetError, match="Range needs opset"):
         downgrade(Range(), Step({}, ("a", "b", "c"), ("y",), facts), 10)
     assert stays_opaque("Range", [np.array(0), np.array(3), np.array(1)], {"stash_type": 1}, 11)

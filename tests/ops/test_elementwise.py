@@ -351,7 +351,7 @@ def test_what_older_opsets_lack():
         lowered(Sum(), [normal(2, 3), normal(3)], 7)
     with pytest.raises(OpsetError, match="Pow of f32 to a power in i64 needs opset 12"):
         lowered(Pow(), [normal(2), np.array([2])], 11)
-    with pytest.raises(OpsetError, match="Max takes no i64 as its operand 'data_0' in opset 11"):
+    with pytest.raises(OpsetError, match="Max of i64 needs opset"):
         lowered(Max(), [np.array([2]), np.array([3])], 11)
     check_old("Pow", [np.abs(normal(2, 3)), np.array([2.0], np.float32)], {}, 7)
     check_old("Pow", [normal(2, 3), np.array([2])], {}, 12)

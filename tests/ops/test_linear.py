@@ -235,7 +235,7 @@ def test_gemm_without_c_gets_a_zero_below_opset_11():
     given_c = Step({}, ("a", "b", "c"), ("y",), facts_of([*arrays, normal(4)], ()))
     assert downgrade(Gemm(), given_c, 7).operands == ("a", "b", "c")
     whole = facts_of([np.ones((2, 2), np.int32)] * 2)
-    with pytest.raises(OpsetError, match=r"Gemm takes no i32.* in opset 7"):
+    with pytest.raises(OpsetError, match=r"Gemm of i32 needs opset"):
         downgrade(Gemm(), Step({}, ("a", "b"), ("y",), whole), 7)
 
 

@@ -138,7 +138,7 @@ def test_pad_down():
         down(Pad(mode="wrap"), [x, ints(0, 1, 0, 2)], 18)
     with pytest.raises(OpsetError, match=r"0\.1, which float32 does not hold, needs opset 11"):
         down(Pad(), [x.astype(np.float64), ints(0, 1, 0, 2), np.array(0.1)], 10)
-    with pytest.raises(OpsetError, match="Pad takes no i64 as its operand 'data' in opset 10"):
+    with pytest.raises(OpsetError, match="Pad of i64 needs opset"):
         down(Pad(), [ints(1), ints(0, 1)], 10)
 
 
