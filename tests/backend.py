@@ -29,7 +29,9 @@ from graphopt.ir.types import dtype_of, dtype_of_code
 from graphopt.onnx_format.opset import OLDEST
 from graphopt.onnx_format.writer import to_bytes
 from graphopt.ops.room import NEWEST
+from graphopt.ops.sequence import boxed, packed
 from graphopt.passes.pipeline import optimize
+from graphopt.runtime.interpreter import evaluate
 
 Tensors = Any  # an array, a list of arrays (a sequence), a dict (a map), or None (an empty optional)
 DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
@@ -183,6 +185,38 @@ def difference(first: Tensors, second: Tensors, ulps: float = ULPS) -> str:
 
 
 # What graphopt makes of them
+
+
+def interpreted(graph: Graph, case: BackendCase) -> list[list[Tensors]]:
+    """What the interpreter makes of each data set, in the form that ONNX Runtime gives it."""
+    expected = reference(case)
+    assert expected is not None
+    made = []
+    for (inputs, _), results in zip(case.data_sets, expected, strict=True):
+        feeds = {n.name: _as_object(v) for n, v in zip(case.model.graph.input, inputs, strict=False)}
+        found = evaluate(graph, feeds, graph.outputs)
+        made.append([_as_runtime(found[v.name], r) for v, r in zip(graph.outputs, results, strict=True)])
+    return made
+
+
+def _as_object(value: Tensors) -> np.ndarray:
+    """An input as the interpreter has it: sequences and optionals are arrays of objects."""
+    if isinstance(value, onnx.TensorProto):
+        value = numpy_helper.to_array(value)
+    return packed(value) if isinstance(value, list) else boxed(None) if value is None else np.asarray(value)
+
+
+def _as_runtime(value: np.ndarray, like: Tensors) -> Tensors:
+    """A result of the interpreter as ONNX Runtime gives it; as its bytes where NumPy lacks the element type."""
+    is_optional = (
+        value.dtype == object and value.ndim == 0 and not (isinstance(like, np.ndarray) and like.dtype == object)
+    )
+    value = value[()] if is_optional else value
+    if isinstance(like, list):
+        return list(value)
+    if isinstance(value, np.ndarray) and dtype_of(value.dtype).numpy_name.startswith("ml:"):
+        return np.frombuffer(b"".join(bytes(c) for c in Constant.of(value).chunks()), np.uint8)
+    return value
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,19 @@
-"""The types inside of loops: what a body's inputs are in every iteration, found by asking until nothing changes."""
+"""The types inside of loops: what a body's inputs are in every iteration.
+
+Found as a least fixed point: the body is inferred with the types of the first iteration; where it hands on something
+else than it took, what both have in common is tried next, until nothing changes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphopt.errors import GraphoptError
+from graphopt.errors import GraphError, GraphoptError
 from graphopt.ir.graph import Graph, Node, Value
-from graphopt.ir.types import TensorType, Type, is_refinement
+from graphopt.ir.types import TensorType, Type, is_refinement, join
 from graphopt.ops.control_flow import ControlFlow
 from graphopt.ops.infer import infer, known_of
-from graphopt.ops.room import Room
+from graphopt.ops.room import Room, unknown_dim
 
 ROUNDS = 3  # a shape that still changes then is left open; fewer by one in each loop within a loop
 
@@ -22,28 +26,41 @@ def settle_bodies(node: Node, rounds: int = ROUNDS) -> None:
     op = node.op
     if not isinstance(op, ControlFlow):
         return
-    for turn in range(rounds + 1):
-        try:
-            wanted = op.inputs(*map(known_of, node.operands))
-        except GraphoptError:  # it breaks its type rule, which whoever infers its results is told
-            return
-        is_last = turn == rounds
-        changed = [_give(g, types, is_last=is_last) for g, types in zip(op.graphs, wanted, strict=True)]
-        for graph, is_changed in zip(op.graphs, changed, strict=True):
-            if is_changed:
-                _infer_again(graph, rounds - 1)
-        if not any(changed):
-            return
-
-
-def _give(graph: Graph, types: Sequence[Type | None], *, is_last: bool) -> bool:
-    """Write down the inputs' types; whether one of them changed. The last time, changing shapes are left open."""
-    changed = False
-    for value, kind in zip(graph.inputs, types, strict=False):
-        if kind is None or kind == value.type or (is_refinement(kind, value.type) and is_refinement(value.type, kind)):
+    try:
+        wanted = op.starts(*map(known_of, node.operands))
+    except GraphoptError:  # it breaks its type rule, which whoever infers its results is told
+        return
+    for graph, types in zip(op.graphs, wanted, strict=True):
+        if len(types) != len(graph.inputs) or max(op.fed_back.values(), default=-1) >= len(graph.outputs):
             continue
-        graph.set_type(value, kind.with_shape(None) if is_last and isinstance(kind, TensorType) else kind)
-        changed = True
+        _give(graph, types if rounds else [_left_open(t) for t in types], rounds)
+        for turn in range(1, rounds + 1):
+            carried = {i: _common(graph.inputs[i].type, graph.outputs[o].type) for i, o in op.fed_back.items()}
+            changed = [carried.get(i, v.type) for i, v in enumerate(graph.inputs)]
+            if not _give(graph, [_left_open(t) for t in changed] if turn == rounds else changed, rounds):
+                break
+
+
+def _common(a: Type | None, b: Type | None) -> Type | None:
+    try:
+        return join(a, b, unknown_dim)
+    except GraphError:
+        return None
+
+
+def _left_open(kind: Type | None) -> Type | None:
+    return kind.with_shape(None) if isinstance(kind, TensorType) else kind
+
+
+def _give(graph: Graph, types: Sequence[Type | None], rounds: int) -> bool:
+    """Write down the inputs' types, and infer the graph again; False where they are what they were."""
+    changed = False
+    for value, kind in zip(graph.inputs, types, strict=True):
+        if kind is not None and not (is_refinement(kind, value.type) and is_refinement(value.type, kind)):
+            graph.set_type(value, kind)
+            changed = True
+    if changed:
+        _infer_again(graph, rounds - 1)
     return changed
 
 
@@ -61,6 +78,4 @@ def _infer_again(graph: Graph, rounds: int) -> None:
 
 def _left(node: Node, result: Value) -> Type | None:
     """What stays known of a result of which the rule says nothing: all of an opaque one, the element type of others."""
-    if isinstance(node.op, Room) and isinstance(result.type, TensorType):
-        return result.type.with_shape(None)
-    return result.type
+    return _left_open(result.type) if isinstance(node.op, Room) else result.type

@@ -1,8 +1,8 @@
 """Control flow: If, Loop, Scan and SequenceMap, which run the graphs in their attributes.
 
-Types flow both ways. A body's inputs have the types that the operands give them, and the results those that the
-bodies' outputs have. What a loop carries may change its shape from one iteration to the next: `inputs` says what
-holds in every iteration, given what the body makes of it, and whoever reads a model asks again until nothing changes.
+Types flow both ways. A body's inputs have the types that the operands give them (`starts`), and the results those that
+the bodies' outputs have. What a loop carries (`fed_back`) may change its shape from one iteration to the next: whoever
+reads a model asks for the types that hold in every iteration, see `ops.bodies`.
 """
 
 from __future__ import annotations
@@ -45,9 +45,14 @@ MAX_TRIPS = 100_000  # of a loop in the interpreter, which may be one that never
 class ControlFlow(Room):
     """An operator that runs graphs."""
 
-    def inputs(self, *facts: Known) -> tuple[list[Type | None], ...]:
-        """The types that the inputs of each graph certainly have, None where nothing is known."""
+    def starts(self, *facts: Known) -> tuple[list[Type | None], ...]:
+        """The types of the inputs of each graph when it runs for the first time, None where nothing is known."""
         return tuple([None] * len(g.inputs) for g in self.graphs)
+
+    @property
+    def fed_back(self) -> dict[int, int]:
+        """Inputs of a body that have the value of an output of its last run, by index."""
+        return {}
 
     def is_pure(self, *facts: Fact | None) -> bool:
         """Whether all that the graphs do depends on what they read alone."""
@@ -120,20 +125,22 @@ class Loop(ControlFlow):
         ]
         return (*kept, *stacked)
 
-    def inputs(self, *facts: Known) -> tuple[list[Type | None], ...]:
-        carried = facts[2:]
-        kept = [_join_or_none(_type(c), o.type) for c, o in zip(carried, self.body.outputs[1:], strict=False)]
-        return ([TensorType(i64, ()), TensorType(boolean, ()), *kept],)
+    def starts(self, *facts: Known) -> tuple[list[Type | None], ...]:
+        return ([TensorType(i64, ()), TensorType(boolean, ()), *map(_type, facts[2:])],)
+
+    @property
+    def fed_back(self) -> dict[int, int]:
+        return {i: i - 1 for i in range(2, len(self.body.inputs))}
 
     def run(
         self, call: Call, trips: np.ndarray | None = None, condition: np.ndarray | None = None, *carried: np.ndarray
     ) -> tuple[np.ndarray, ...]:
         """What is carried in the end, and the scans."""
-        limit = MAX_TRIPS if trips is None else int(trips.reshape(()))
+        limit = None if trips is None else int(trips.reshape(()))
         going = np.asarray(True if condition is None else _is_true(condition))
         scans: list[list[np.ndarray]] = [[] for _ in self.body.outputs[1 + len(carried) :]]
         trip = 0
-        while trip < limit and going:
+        while (limit is None or trip < limit) and going:
             if trip == MAX_TRIPS:
                 raise TypeRuleError(f"it runs more than {MAX_TRIPS:,} times")
             going, *made = call(self.body, (np.asarray(trip, np.int64), going, *carried))
@@ -149,13 +156,6 @@ class Loop(ControlFlow):
 
 def _type(known: Known) -> Type | None:
     return None if known is None else known.type
-
-
-def _join_or_none(a: Type | None, b: Type | None) -> Type | None:
-    try:
-        return a if b is None else join(a, b, unknown_dim)
-    except GraphError:
-        return None
 
 
 def _stacked(element: Type | None, count: int | None) -> Type | None:
@@ -223,11 +223,14 @@ class Scan(ControlFlow):
             results.append(kind.with_shape((*kind.shape[:at], length, *kind.shape[at:])))
         return tuple(results)
 
-    def inputs(self, *facts: Known) -> tuple[list[Type | None], ...]:
+    def starts(self, *facts: Known) -> tuple[list[Type | None], ...]:
         kept, scanned = self._parts(facts)
-        carried = [_join_or_none(_type(c), o.type) for c, o in zip(kept, self.body.outputs, strict=False)]
         axes = _filled(self.scan_input_axes, len(scanned))
-        return ([*carried, *(_element(_type(x), a) for x, a in zip(scanned, axes, strict=True))],)
+        return ([*map(_type, kept), *(_element(_type(x), a) for x, a in zip(scanned, axes, strict=True))],)
+
+    @property
+    def fed_back(self) -> dict[int, int]:
+        return {i: i for i in range(len(self.body.inputs) - self.num_scan_inputs)}
 
     def _parts(self, operands: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
         count = len(operands) - self.num_scan_inputs
@@ -289,7 +292,7 @@ class SequenceMap(ControlFlow):
             raise TypeRuleError(f"the body has {len(self.body.inputs)} inputs, and {len(facts)} operands are given")
         return tuple(SequenceType(v.type) for v in self.body.outputs)
 
-    def inputs(self, *facts: Known) -> tuple[list[Type | None], ...]:
+    def starts(self, *facts: Known) -> tuple[list[Type | None], ...]:
         return ([k.type.element if isinstance(k, Collection) else _type(k) for k in facts],)
 
     def run(self, call: Call, *operands: np.ndarray) -> tuple[np.ndarray, ...]:

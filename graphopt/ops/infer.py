@@ -71,7 +71,7 @@ def infer(node: Node) -> list[Inferred]:
     try:
         found = op.infer(*known)
     except UnknownRankError:
-        return unknown
+        found = op.unranked(*(k for k in known if not isinstance(k, Collection)))
     types = found if isinstance(found, tuple) else (found,)
     for kind in types:
         if isinstance(kind, TensorType) and any(isinstance(d, int) and d > MAX_DIM for d in kind.shape or ()):

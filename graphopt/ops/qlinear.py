@@ -273,6 +273,9 @@ class QLinearConcat(Room):
             tensors.append(Fact(x.type))
         return Concat(axis=self.axis).infer(*tensors)
 
+    def unranked(self, *facts: Fact | None) -> TensorType | None:
+        return super().unranked(*facts[1:])
+
     def kernel(self, y_scale: np.ndarray, y_zero_point: np.ndarray, *xs: np.ndarray) -> np.ndarray:
         target = dtype_of(y_zero_point.dtype)
         to = y_scale.reshape(()), y_zero_point.reshape(()), target

@@ -233,6 +233,11 @@ class Room(Operator):
         result = self.kernel(*arrays)
         return result if isinstance(result, np.ndarray) and result.size <= MAX_ELEMENTS else None
 
+    def unranked(self, *facts: Fact | None) -> TensorType | None:
+        """What is known of the first result where `infer` needs a rank that is not known: the element type."""
+        first = facts[0] if facts else None
+        return None if first is None else TensorType(first.dtype, None)
+
     def macs(self, facts: tuple[Fact | None, ...], results: tuple[TensorType, ...]) -> Dim:
         """Multiply-accumulates; 0 for operators that do none."""
         return 0

@@ -247,10 +247,8 @@ class Expand(Room):
     traits = _MOVES
 
     def infer(self, x: Fact, target: Fact) -> TensorType:
-        if target.elements is None:
-            count = length_of(target)
-            return TensorType(x.dtype, unknown_shape(None if count is None else max(count, x.rank)))
-        return TensorType(x.dtype, broadcast(x.shape, shape_from(target) or ()))
+        wanted = shape_from(target)
+        return TensorType(x.dtype, None if wanted is None else broadcast(x.shape, wanted))
 
     def elements(self, *facts: Fact | None) -> np.ndarray | None:
         x, target = facts[0], facts[1]

@@ -126,7 +126,8 @@ class DFT(Room):
         last = 1 if self._is_real else 2
         chosen = -2 if axis is None else _number(axis)
         if not isinstance(chosen, int):
-            return TensorType(x.dtype, (*(unknown_shape(len(dims)) or ()), last))
+            keeps = dft_length is None and not self.onesided  # whatever the axis is
+            return TensorType(x.dtype, (*(dims if keeps else unknown_shape(len(dims)) or ()), last))
         at = self._axis(x.rank, chosen)
         if dft_length is None:
             length = 2 * (dims[at] - 1) if self._is_real else dims[at]

@@ -211,8 +211,8 @@ def inferred(op: Room, *facts: Fact | None) -> tuple[TensorType, ...] | None:
     try:
         types = op.infer(*facts)
     except UnknownRankError:
-        return None
-    return (types,) if isinstance(types, TensorType) else types
+        types = op.unranked(*facts)
+    return types if isinstance(types, tuple) else None if types is None else (types,)
 
 
 def refuses(op: Room, arrays: Arrays, pattern: str, constants: Collection[int] | None = None) -> None:
@@ -336,9 +336,8 @@ def _check_symbolic(op: Room, arrays: Arrays, constants: Collection[int], theirs
                 f"{types[j]} with {values} is not {result.dtype}{list(result.shape)}"
             )
     unknown = [None if a is None else Fact(TensorType(dtype_of(a.dtype), None)) for a in arrays]
-    types = inferred(op, *unknown)
-    for j, result in enumerate(theirs):
-        assert types is None or fits(types[j], result)
+    for kind, result in zip(inferred(op, *unknown) or (), theirs, strict=False):
+        assert fits(kind, result)
 
 
 def is_symbolic_exact(op: Room, facts: Sequence[Fact | None]) -> bool:

@@ -177,7 +177,7 @@ def test_conv_of_symbolic_shapes():
     assert inferred(Conv(), shaped(N, 4, H), shaped(C, 4, W))[0].shape == (N, C, H - W + 1)
     assert inferred(Conv(kernel_shape=(3,)), shaped(N, 4, H), shaped(C, 4, W))[0].shape == (N, C, H - 2)
     assert is_symbolic_exact(Conv(group=2), [shaped(N, C, H), shaped(4, C, 3), shaped(N)])
-    assert inferred(Conv(), Fact(TensorType(f32, None)), weight) is None
+    assert inferred(Conv(), Fact(TensorType(f32, None)), weight) == (TensorType(f32, None),)
 
 
 def test_conv_refuses():
@@ -402,7 +402,7 @@ def test_conv_transpose_of_symbolic_shapes():
     unknown = inferred(ConvTranspose(auto_pad="SAME_UPPER"), x, shaped(4, 3, H, 2))[0].shape
     assert unknown[3] == W
     assert inferred(ConvTranspose(), shaped(N, 4, H), shaped(4, C, W))[0].shape == (N, C, H - 1 + W)
-    assert inferred(ConvTranspose(), x, Fact(TensorType(f32, None))) is None
+    assert inferred(ConvTranspose(), x, Fact(TensorType(f32, None))) == (TensorType(f32, None),)
 
 
 def test_conv_transpose_refuses():

@@ -108,6 +108,8 @@ def test_types_of_dft():
     assert inferred(DFT(onesided=1, inverse=1), Fact(f32["N", "L", 2]))[0].shape == (N, 2 * L - 2, 1)
     assert inferred(DFT(), x, dim(L * 2), dim(0))[0].shape == (2 * L, L, 2)
     first, second, last = inferred(DFT(), x, None, Fact(i64[()]))[0].shape
+    assert (first, second) == (N, L)  # on whatever axis
+    first, second, last = inferred(DFT(onesided=1), x, None, Fact(i64[()]))[0].shape
     assert N not in (first, second)
     assert last == 2
     assert inferred(DFT(), Fact(TensorType(f32, None)))[0] == TensorType(f32, None)
