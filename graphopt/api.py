@@ -160,14 +160,21 @@ def parse(source: str, constants: Mapping[str, Constant] | None = None) -> Graph
         TypeRuleError: a node whose operands its operator does not take.
     """
     from graphopt.ir.parser import parse as parse_text
-    from graphopt.ops.infer import annotate
 
     graph = parse_text(source, make=make, constants=constants)
     with graph.transaction():
-        for node in graph.walk():
-            if node.graph is not None and any(r.type is None for r in node.results):
-                annotate(node, node.graph)
+        _annotate(graph)
     return graph
+
+
+def _annotate(graph: Graph) -> None:
+    """Infer the types that are not known, those of a node's subgraphs before its own."""
+    from graphopt.ops.infer import annotate
+
+    for node in graph.nodes:
+        for inner in node.op.graphs:
+            _annotate(inner)
+        annotate(node, graph, None if any(r.type is None for r in node.results) else [])  # what is told is believed
 
 
 def text(graph: Graph) -> str:

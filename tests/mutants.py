@@ -13,6 +13,7 @@ import numpy as np
 
 from graphopt.ir.constant import Constant
 from graphopt.ir.graph import Node, Value
+from graphopt.ops.elementwise import Sub
 from graphopt.ops.room import Room
 from graphopt.passes.pipeline import PASSES, RULES
 from graphopt.rewrite.rule import Pass, Rule
@@ -96,6 +97,17 @@ CONTENTS = """(%x: f32[2, 3]) -> (%y) {
   %one: i64[] = dense 0
   %g = Gather(%f, %one)
   %y = Mul(%x, %g)
+}"""
+BRANCH = """(%x: f32[2], %p: f32[2]) -> (%y) {
+  %true: bool[] = dense true
+  %a = Mul(%x, %p)
+  %r = If(%true) {then_branch=graph "t" () -> (%b) {
+    %w: f32[2] = dense[1.0, 2.0]
+    %b = Add(%a, %w)
+  }, else_branch=graph "e" () -> (%c) {
+    %c = Neg(%a)
+  }}
+  %y = Relu(%r)
 }"""
 CASTLIKE = """(%x: f32[N, 4], %z: f64[M]) -> (%y) {
   %a = CastLike(%x, %z)
@@ -311,6 +323,13 @@ FUSE = [
     _fuse("alpha_beta_swapped", "conv_activation", HARD, attribute(activation_params=(0.4, 0.25))),
 ]
 
+
+def swapped_branch(site: Site) -> None:
+    """Take the first operand's negation for what the branch does."""
+    node = site.nodes[-1]
+    node.op = Sub()
+
+
 SIMPLE = [
     Mutant("operands_swapped", "fold_constants", "computed_constant", COMPUTED, array(0, np.negative)),
     Mutant("one_element", "fold_constants", "computed_constant", COMPUTED, array(0, lambda a: a + (np.arange(3) == 1))),
@@ -322,6 +341,10 @@ SIMPLE = [
            replaced_by(lambda site: site.graph.find("p"))),
     Mutant("other_constant", "normalize", "constant_node", CONSTANT, array(0, lambda a: a[::-1])),
     Mutant("not_cast", "normalize", "cast_like", CASTLIKE, attribute(to=10)),
+    Mutant("other_branch", "inline_branches", "known_branch", BRANCH, swapped_branch),
+    Mutant("not_captured", "inline_branches", "known_branch", BRANCH,
+           replaced_by(lambda site: site.graph.find("p"))),
+    Mutant("constants_mixed_up", "inline_branches", "known_branch", BRANCH, array(0, lambda a: a[::-1])),
     Mutant("other_value", "merge_common", "same_node", COMMON, replaced_by(lambda site: site.graph.find("x"))),
 ]  # fmt: skip
 

@@ -16,6 +16,7 @@ from graphopt.passes import (
     fold_batch_norm,
     fold_constants,
     fuse_conv_activation,
+    inline_branches,
     merge_common,
     normalize,
 )
@@ -28,6 +29,7 @@ from graphopt.rewrite.site import FactValue
 SIMPLIFY: tuple[Pass, ...] = (
     normalize.PASS,  # first: everything below looks for constants and for neighbours without Identity in between
     fold_constants.PASS,  # biases behind Shape -> Expand -> Cast become constants, which folding a BN needs
+    inline_branches.PASS,  # conditions on shapes are constants by now, and what a branch holds meets its neighbours
     eliminate_dead.PASS,  # the Shape of a weight no longer counts as a reader of the weight
     merge_common.PASS,  # before weights are folded: equal convolutions are found while their weights are shared
     fold_batch_norm.PASS,  # last: it sees each convolution's true readers

@@ -14,7 +14,7 @@ import numpy as np
 
 from graphopt.analysis.cost import macs, number
 from graphopt.analysis.equal import compare, same_bits
-from graphopt.analysis.evaluate import run_nodes
+from graphopt.analysis.evaluate import reads, run_nodes
 from graphopt.errors import GraphoptError, TypeRuleError
 from graphopt.ir.dims import Dim, is_anonymous
 from graphopt.ir.graph import Graph, Node, Value, copy_nodes
@@ -101,8 +101,8 @@ def specimen(site: Site, patch: Patch) -> Specimen:
     inner = {r for n in matched for r in n.results}
     boundary: dict[Value, None] = {}
     for node in (*matched, *drafted):
-        for value in node.operands:
-            if value is not None and not value.is_constant and value not in inner and value.producer not in drafted:
+        for value in reads(node):
+            if not value.is_constant and value not in inner and value.producer not in drafted:
                 boundary[value] = None
     for _, new in patch.replace:
         value = new_value(new)
@@ -132,8 +132,8 @@ def _cut(nodes: Iterable[Node], boundary: Iterable[Value], outputs: list[Value])
     nodes = list(nodes)
     for value in boundary:
         mapping[value] = graph.add_input(Value(graph.fresh_name(value.name), value.type))
-    for read in (*(o for n in nodes for o in n.operands), *outputs):
-        if read is not None and read.is_constant and read not in mapping:
+    for read in (*(v for n in nodes for v in reads(n)), *outputs):
+        if read.is_constant and read not in mapping:
             mapping[read] = graph.add_constant(Value(graph.fresh_name(read.name), read.type, read.constant))
     copy_nodes(nodes, graph, mapping)
     for i, value in enumerate(outputs):

@@ -299,9 +299,7 @@ class Engine:
         graph.replace_uses(old, new)
         if takes_name:
             fresh.discard(new)
-            name = old.name
-            graph.rename(old, graph.fresh_name(name + ".was"))
-            graph.rename(new, name)
+            graph.hand_over(old, new)
 
     def _sweep(self, site: Site) -> tuple[list[Node], int, set[str]]:
         """Erase matched nodes that nobody reads any more, and the constants that only they read.
@@ -315,8 +313,12 @@ class Engine:
             if node.graph is None or any(r.is_read for r in node.results):
                 continue
             operands = [o for o in dict.fromkeys(node.operands) if o is not None]
+            graph = node.graph.root
             node.graph.erase(node)
             removed.append(node)
+            if node.op.graphs:
+                held = {c.name for inner in node.op.graphs for c in inner.constants}
+                names |= held - {v.name for g in graph.graphs() for v in g.values()}
             freed += attribute_bytes(node)
             for operand in operands:
                 if (size := _drop_if_dead(operand)) is not None:

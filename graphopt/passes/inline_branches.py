@@ -1,0 +1,84 @@
+"""Put the branch of an If whose condition is known in the If's place.
+
+before:
+    (%x: f32[2, 1, 4]) -> (%y) {
+      %one: i64[1] = dense[1]
+      %shape: i64[1] = Shape(%x) {start=1, end=2}
+      %is_one: bool[1] = Equal(%shape, %one)
+      %y: f32[*] = If(%is_one) {then_branch=graph "squeeze" () -> (%s) {
+          %s: f32[2, 4] = Squeeze(%x, %one)
+        }, else_branch=graph "leave" () -> (%i) {
+          %i: f32[2, 1, 4] = Identity(%x)
+        }}
+    }
+after:
+    (%x: f32[2, 1, 4]) -> (%y) {
+      %one: i64[1] = dense[1]
+      %shape: i64[1] = Shape(%x) {start=1, end=2}
+      %is_one: bool[1] = Equal(%shape, %one)
+      %y: f32[2, 4] = Squeeze(%x, %one)
+    }
+
+Exporters write such an If for whatever depends on a shape. A branch that holds subgraphs itself is left; those whose
+conditions are known are put in place first.
+"""
+
+from __future__ import annotations
+
+from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ops.control_flow import If
+from graphopt.ops.shape import Identity
+from graphopt.rewrite.pattern import some
+from graphopt.rewrite.rule import EXACT, Pass, rule
+from graphopt.rewrite.site import Draft, Site
+
+
+@rule(EXACT, some(If))
+def known_branch(site: Site) -> list[Draft] | None:
+    """The nodes of the branch that is always taken."""
+    node = site.node
+    condition = node.operands[0]
+    known = None if condition is None else site.fact(condition).elements
+    if not isinstance(node.op, If) or known is None or known.size != 1 or not isinstance(known.item(), bool):
+        return None
+    branch = node.op.then_branch if known.item() else node.op.else_branch
+    holder = next((n for n in branch.nodes if n.op.graphs), None)
+    site.require(
+        holder is None, f"the branch `{branch.name}` holds {holder and holder.op}, which has graphs of its own"
+    )
+    return _copied(site, branch, _taken_names(node))
+
+
+def _copied(site: Site, branch: Graph, taken: set[str]) -> list[Draft]:
+    """The branch's outputs, computed in the site's graph; its values keep their names where these are free."""
+    copies: dict[Value, Value] = {}
+    for constant in branch.constants:
+        if constant.constant is not None:
+            copies[constant] = site.constant(constant.constant, constant.name).value
+    for inner in branch.nodes:
+        made = site.add_node(
+            inner.op, [None if o is None else copies.get(o, o) for o in inner.operands], len(inner.results)
+        )
+        made.name, made.doc, made.metadata, made.origins = inner.name, inner.doc, inner.metadata, inner.origins
+        for old, new in zip(inner.results, made.results, strict=True):
+            new.name = "" if old.name in taken else old.name
+            copies[old] = new
+    outputs = [copies.get(o, o) for o in branch.outputs]
+    return [_own(site, value, i) for i, value in enumerate(outputs)]
+
+
+def _own(site: Site, value: Value, index: int) -> Draft:
+    """A value that can take the name of the If's result: where that is an output, no constant and none from outside."""
+    is_new = value.producer in site.nodes
+    needs_node = site.node.results[index].is_output and not is_new
+    return site.apply(Identity(), value) if needs_node else Draft(site, value)
+
+
+def _taken_names(node: Node) -> set[str]:
+    """The names of all values but those in the node's own graphs."""
+    assert node.graph is not None
+    inside = {g for branch in node.op.graphs for g in branch.graphs()}
+    return {v.name for g in node.graph.root.graphs() if g not in inside for v in g.values()}
+
+
+PASS = Pass("inline_branches", (known_branch,), __doc__ or "")
