@@ -16,6 +16,7 @@ from graphopt.passes.pipeline import RULES, optimize
 if TYPE_CHECKING:
     import numpy as np
 
+    from graphopt.ir.types import Type
     from graphopt.passes.result import Result
     from graphopt.rewrite.record import Record
     from graphopt.runtime.compiled import CompiledModel
@@ -174,7 +175,15 @@ def _annotate(graph: Graph) -> None:
     for node in graph.nodes:
         for inner in node.op.graphs:
             _annotate(inner)
-        annotate(node, graph, None if any(r.type is None for r in node.results) else [])  # what is told is believed
+        odd: list[str] | None = None if any(r.type is None for r in node.results) else []
+        annotate(node, graph, odd, _told)
+
+
+def _told(rule: Type, told: Type | None) -> Type | None:
+    """What is told is believed: which unnamed dims are the same too, where the rule says no more."""
+    from graphopt.ir.types import is_refinement, meet
+
+    return told if is_refinement(told, rule) else meet(rule, told)
 
 
 def text(graph: Graph) -> str:

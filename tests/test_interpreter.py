@@ -9,7 +9,7 @@ import pytest
 
 import graphopt.ops  # noqa: F401  # fills the registry
 from graphopt.analysis import evaluate as evaluation
-from graphopt.analysis.evaluate import has_kernel, reads, run_nodes, widened
+from graphopt.analysis.evaluate import has_kernel, needed, reads, run_nodes, widened
 from graphopt.errors import TypeRuleError, UsageError
 from graphopt.ir.attributes import Attribute, Kind
 from graphopt.ir.constant import Constant
@@ -20,7 +20,7 @@ from graphopt.ir.types import TensorType, f16, f32, f64, i64
 from graphopt.ops.activation import LeakyRelu, Relu
 from graphopt.ops.registry import rooms
 from graphopt.ops.room import NoKernelError, Room
-from graphopt.runtime.interpreter import Interpreter, needed, without_kernel
+from graphopt.runtime.interpreter import Interpreter, without_kernel
 
 N = symbol("N")
 

@@ -172,6 +172,17 @@ def reads(node: Node) -> Iterator[Value]:
             yield from (v for v in (*inner, *graph.outputs) if v.graph not in inside)
 
 
+def needed(graph: Graph, wanted: tuple[Value, ...]) -> list[Node]:
+    """The nodes of `graph` that `wanted` depends on, in order."""
+    live = set(wanted)
+    kept = []
+    for node in reversed(list(graph.nodes)):
+        if not live.isdisjoint(node.results):
+            live.update(reads(node))
+            kept.append(node)
+    return kept[::-1]
+
+
 def widened(array: np.ndarray, float_type: type[np.floating] | None) -> np.ndarray:
     """`array` in `float_type` where it holds narrower floats (or complex numbers of such), else itself.
 

@@ -182,6 +182,11 @@ class Node:
         return self._operands
 
     @property
+    def is_attached(self) -> bool:
+        """Whether the node is in a graph that is not a part of something taken out."""
+        return self.graph is not None and self.graph.is_attached
+
+    @property
     def gives(self) -> tuple[str, ...]:
         """The names of the results, '' for one that the node does not give."""
         return tuple("" if r.name == OMITTED else r.name for r in self.results)
@@ -219,7 +224,8 @@ class ModelInfo:
     """What an ONNX file says about itself, carried through.
 
     `opsets` maps domains to versions; `functions` are the bytes of model-local functions that were kept;
-    `quantization` maps a tensor's name to the bytes of its annotation.
+    `quantization` maps a tensor's name to the bytes of its annotation, `pinned` are the tensors that these name.
+    A subgraph has its own `graph_doc`, `graph_metadata`, `quantization` and `pinned`.
     """
 
     opsets: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"": 21}))
@@ -230,11 +236,13 @@ class ModelInfo:
     model_version: int = 0
     doc: str = ""
     graph_doc: str = ""
+    graph_metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     functions: tuple[bytes, ...] = ()
     declared: Mapping[str, Type] = field(default_factory=lambda: MappingProxyType({}))  # the outputs' types
     annotated: bool = True  # whether types of values in the middle are written too
     quantization: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
+    pinned: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()  # what was odd about the file
 
 
@@ -314,6 +322,21 @@ class Graph:
         while graph.outer is not None:
             graph = graph.outer
         return graph
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the nodes that hold this graph are still in place; True for a root."""
+        graph = self
+        while graph.outer is not None:
+            if graph.owner is None or graph.owner.graph is None:
+                return False
+            graph = graph.outer
+        return True
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether a transaction is open."""
+        return self._state.journal is not None
 
     def __len__(self) -> int:
         return self._count
@@ -433,6 +456,11 @@ class Graph:
                 state.journal.append(partial(state.serial.__setitem__, name, before))
             name = f"{name}_{serial}"
         return name
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Keep names for values that are still to come: `fresh_name` gives none of them."""
+        self._must_be_open()
+        self._state.names.update(names)
 
     def _take_name(self, name: str) -> None:
         state = self._state
@@ -688,6 +716,18 @@ class Graph:
         self._take_name(name)
         self._log(lambda: setattr(value, "name", old))
 
+    def hand_over(self, old: Value, new: Value) -> None:
+        """Give `new` the name, and what is said, of `old`, which is called `NAME.was` from then on."""
+        name, before = old.name, (new.doc, new.metadata)
+        self.rename(old, self.fresh_name(name + ".was"))
+        self.rename(new, name)
+        new.doc, new.metadata = old.doc or new.doc, old.metadata or new.metadata
+
+        def undo() -> None:
+            new.doc, new.metadata = before
+
+        self._log(undo)
+
     def set_type(self, value: Value, type: Type | None, elements: np.ndarray | None = None) -> None:  # noqa: A002
         """Record what is known of a value's type and contents."""
         self._must_be_open()
@@ -815,7 +855,7 @@ def copy_graph(source: Graph, outer: Graph | None = None, mapping: dict[Value, V
     copy = Graph(source.name, source.info, outer)
     for value in source._inputs:
         copy.add_input(_copy_value(value, mapping))
-    for value in source._constants:
+    for value in source.constants:
         copy.add_constant(_copy_value(value, mapping))
     copy_nodes(source.nodes, copy, mapping)
     for i, value in enumerate(source._outputs):

@@ -19,13 +19,13 @@ after:
       %y: f32[2, 4] = Squeeze(%x, %one)
     }
 
-Exporters write such an If for whatever depends on a shape. A branch that holds subgraphs itself is left; those whose
-conditions are known are put in place first.
+Exporters write such an If for whatever depends on a shape. What a branch holds in graphs of its own goes with it.
 """
 
 from __future__ import annotations
 
-from graphopt.ir.graph import Graph, Node, Value
+from graphopt.analysis.evaluate import needed
+from graphopt.ir.graph import Graph, Node, Value, copy_graph
 from graphopt.ops.control_flow import If
 from graphopt.ops.shape import Identity
 from graphopt.rewrite.pattern import some
@@ -33,7 +33,7 @@ from graphopt.rewrite.rule import EXACT, Pass, rule
 from graphopt.rewrite.site import Draft, Site
 
 
-@rule(EXACT, some(If))
+@rule(EXACT, some(If), copies_graphs=True)
 def known_branch(site: Site) -> list[Draft] | None:
     """The nodes of the branch that is always taken."""
     node = site.node
@@ -42,10 +42,6 @@ def known_branch(site: Site) -> list[Draft] | None:
     if not isinstance(node.op, If) or known is None or known.size != 1 or not isinstance(known.item(), bool):
         return None
     branch = node.op.then_branch if known.item() else node.op.else_branch
-    holder = next((n for n in branch.nodes if n.op.graphs), None)
-    site.require(
-        holder is None, f"the branch `{branch.name}` holds {holder and holder.op}, which has graphs of its own"
-    )
     return _copied(site, branch, _taken_names(node))
 
 
@@ -55,11 +51,11 @@ def _copied(site: Site, branch: Graph, taken: set[str]) -> list[Draft]:
     for constant in branch.constants:
         if constant.constant is not None:
             copies[constant] = site.constant(constant.constant, constant.name).value
-    for inner in branch.nodes:
-        made = site.add_node(
-            inner.op, [None if o is None else copies.get(o, o) for o in inner.operands], len(inner.results)
-        )
-        made.name, made.doc, made.metadata, made.origins = inner.name, inner.doc, inner.metadata, inner.origins
+    for inner in needed(branch, branch.outputs):
+        op = inner.op.with_graphs(tuple(copy_graph(g, site.graph, copies) for g in inner.op.graphs))
+        made = site.add_node(op, [None if o is None else copies.get(o, o) for o in inner.operands], len(inner.results))
+        made.name, made.doc, made.metadata = inner.name, inner.doc, inner.metadata
+        made.origins = inner.origins or ((inner.name,) if inner.name else ())
         for old, new in zip(inner.results, made.results, strict=True):
             new.name = "" if old.name in taken else old.name
             copies[old] = new

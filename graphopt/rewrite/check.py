@@ -56,7 +56,7 @@ def needed_nodes(site: Site, patch: Patch) -> list[Node]:
         producer = stack.pop().producer
         if producer in drafted and producer not in wanted and producer is not None:
             wanted.add(producer)
-            stack.extend(o for o in producer.operands if o is not None)
+            stack.extend(reads(producer))
     return [n for n in site.nodes if n in wanted]
 
 

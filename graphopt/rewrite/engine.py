@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from graphopt.analysis.cost import Cost, attribute_bytes, binding, constant_bytes, cost
+from graphopt.analysis.evaluate import reads
 from graphopt.errors import GraphoptError
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.operator import Operator
@@ -92,7 +94,7 @@ class Engine:
         for rule in rules:
             if rule.on != "nodes":
                 for value in list(values_of(self.graph, (rule.on,))):
-                    if value.graph is not None:
+                    if value.graph is not None and value.graph.is_attached:
                         self._visit_value(pass_, rule, value)
         on_nodes = [r for r in rules if r.on == "nodes"]
         if on_nodes:
@@ -112,14 +114,14 @@ class Engine:
             if kind not in by_operator:
                 by_operator[kind] = [r for r in rules if r.accepts(kind)]
             for rule in by_operator[kind]:
-                if node.graph is None:
+                if not node.is_attached:
                     break
                 changed = self._visit(pass_, rule, node)
                 if changed is None:
                     continue
                 self._changes += changed
                 for neighbour in changed:
-                    if neighbour.graph is not None and neighbour not in waiting:
+                    if neighbour.is_attached and neighbour not in waiting:
                         queue.append(neighbour)
                         waiting.add(neighbour)
         self._seen[pass_.name] = len(self._changes)
@@ -143,13 +145,14 @@ class Engine:
         started = time.perf_counter()
         patch: Patch | None = None
         try:
-            result = rule.rewrite(site)
-            if result is None:
-                return None
-            patch = patch_of(site, result)
-            check_types(patch)
-            checked = self._check(rule, site, patch)
-            changed = self.commit(pass_.name, rule, site, patch, checked=checked)
+            with changing(site.graph) if rule.copies_graphs else nullcontext():
+                result = rule.rewrite(site)
+                if result is None:
+                    return None
+                patch = patch_of(site, result)
+                check_types(patch)
+                checked = self._check(rule, site, patch)
+                changed = self.commit(pass_.name, rule, site, patch, checked=checked)
         except Refused as refusal:
             tally.refused += 1
             self._miss(pass_, rule, site, str(refusal))
@@ -200,7 +203,7 @@ class Engine:
         graph = site.graph
         drafted = needed_nodes(site, patch)
         before = sum((cost(n, self.binding) for n in site.match.order), Cost())
-        with graph.root.transaction():
+        with changing(graph):
             wanted, added = self._add_constants(graph, site, patch, drafted)
             for node in drafted:
                 self._dress(node, site)
@@ -218,7 +221,7 @@ class Engine:
                 if name in released:
                     graph.rename(value, name)
             replaced = [(name, new_value(new).name) for name, (_, new) in zip(names, patch.replace, strict=True)]
-            growth = added - freed
+            growth = added + sum(constant_bytes(g) for n in drafted for g in n.op.graphs) - freed
             if growth > 0 and self.bytes + growth > self.limit:
                 raise Refused(
                     f"it would add {growth:,} bytes of constants, and the growth budget (--max-growth) has "
@@ -246,9 +249,9 @@ class Engine:
         )
         self.applied.append(step)
         self._missed.pop((rule.name, step.root), None)
-        sources = [o.producer for n in (*removed, *drafted) for o in n.operands if o is not None and o.producer]
+        sources = [o.producer for n in (*removed, *drafted) for o in reads(n) if o.producer is not None]
         return [
-            *drafted,
+            *(inner for n in drafted for inner in (n, *(i for g in n.op.graphs for i in g.walk()))),
             *refreshed,
             *around,
             *sources,
@@ -262,7 +265,7 @@ class Engine:
 
         The constants with the names that they would like, and their bytes.
         """
-        used = {o for n in drafted for o in n.operands} | {new_value(n) for _, n in patch.replace}
+        used = {v for n in drafted for v in reads(n)} | {new_value(n) for _, n in patch.replace}
         wanted: dict[Value, str] = {}
         added = 0
         for value in site.constants:
@@ -281,7 +284,7 @@ class Engine:
             node.name = model.name
             node.doc, node.metadata = model.doc, model.metadata
         origins = dict.fromkeys(o for n in site.match.order for o in (n.origins or (n.name,)) if o)
-        node.origins = tuple(origins)
+        node.origins = node.origins or tuple(origins)
 
     def _take_place(self, graph: Graph, old: Value, new: Value, fresh: set[Value]) -> None:
         """Let `new` be read wherever `old` was; a fresh value takes the old one's name, as does any new output."""
@@ -317,8 +320,10 @@ class Engine:
             node.graph.erase(node)
             removed.append(node)
             if node.op.graphs:
-                held = {c.name for inner in node.op.graphs for c in inner.constants}
-                names |= held - {v.name for g in graph.graphs() for v in g.values()}
+                removed += [n for held in node.op.graphs for n in held.walk()]
+                freed += sum(map(constant_bytes, node.op.graphs))
+                constants = {c.name for held in node.op.graphs for c in held.constants}
+                names |= constants - {v.name for g in graph.graphs() for v in g.values()}
             freed += attribute_bytes(node)
             for operand in operands:
                 if (size := _drop_if_dead(operand)) is not None:
@@ -335,7 +340,7 @@ class Engine:
         refreshed: list[Node] = []
         while queue:
             node = queue.popleft()
-            if node.graph is None:
+            if node.graph is None or not node.is_attached:
                 continue
             before = [(r.type, r.elements is None) for r in node.results]
             annotate(node, node.graph, [])
@@ -357,6 +362,16 @@ class Engine:
     def timings(self) -> tuple[Timing, ...]:
         """Time and counts by rule."""
         return tuple(Timing(p, r, round(t.seconds, 6), t.applied, t.refused) for (p, r), t in self._tallies.items())
+
+
+@contextmanager
+def changing(graph: Graph) -> Iterator[None]:
+    """A transaction on a graph, or the one that is open."""
+    if graph.is_changing:
+        yield
+        return
+    with graph.root.transaction():
+        yield
 
 
 def _is_better_known(new: Value, old: Value) -> bool:

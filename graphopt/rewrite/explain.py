@@ -95,10 +95,16 @@ class Explanation:
                 self._maker[made.id] = step
             for gone in step.removed:
                 self._steps.setdefault(gone, []).append(step)
-                self._heirs.setdefault(gone, []).extend([*(m.id for m in step.made), *step.kept])
+                self._heirs.setdefault(gone, []).extend(self._heirs_in(step, gone))
         self._missed: dict[int | str, list[Missed]] = {}
         for miss in record.missed:
             self._missed.setdefault(miss.root, []).append(miss)
+
+    def _heirs_in(self, step: Applied, gone: int) -> list[int]:
+        """The nodes that carry a removed one on: all that were made, but for one that went with what held it."""
+        if gone in step.matched:
+            return [*(m.id for m in step.made), *step.kept]
+        return [m.id for m in step.made if _is_copy(m, self.entries[gone])]
 
     def stories(self) -> list[Story]:
         """One story for each node of the input, in order."""
@@ -141,8 +147,15 @@ class Explanation:
                 sources[current] = None
                 continue
             steps[maker.number] = maker
-            todo += maker.removed
+            copied = [
+                g for g in maker.removed if g not in maker.matched and _is_copy(self.entries[current], self.entries[g])
+            ]
+            todo += copied or [g for g in maker.removed if g in maker.matched]
         return Origin(node, tuple(self.entries[i] for i in sorted(sources)), tuple(steps[k] for k in sorted(steps)))
+
+
+def _is_copy(made: NodeEntry, gone: NodeEntry) -> bool:
+    return (made.op, made.name, made.source) == (gone.op, gone.name, gone.source)
 
 
 def title(node: NodeEntry) -> str:
@@ -182,6 +195,8 @@ def explain(record: Record) -> str:
 def _last_words(story: Story) -> str:
     """What is left of a node that no other node carries on: a constant, another value, or nothing."""
     for step in reversed(story.steps):
+        if story.node.id in step.removed and story.node.id not in step.matched:
+            return "gone with the node that held it"
         for old, new in step.replaced:
             if old in story.node.gives or old == new:
                 return f"`{new}` is a constant now" if old == new else f"`{new}` is read instead"

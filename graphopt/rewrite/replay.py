@@ -7,11 +7,12 @@ The rules are run only where the record says that they applied; what they found 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 from graphopt.errors import RecordError
 from graphopt.ir.graph import ByName, Graph, Node
 from graphopt.ops.algebra import Refused
-from graphopt.rewrite.engine import Engine, Settings
+from graphopt.rewrite.engine import Engine, Settings, changing
 from graphopt.rewrite.pattern import Match
 from graphopt.rewrite.record import Applied, Record
 from graphopt.rewrite.rule import Rule, values_of
@@ -35,10 +36,11 @@ def replay_on(graph: Graph, record: Record, rules: Mapping[tuple[str, str], Rule
             raise RecordError(f"step {step.number} uses the rule {step.rule!r}, which this graphopt does not have")
         site = _site(find, nodes, rule, step, engine)
         try:
-            result = rule.rewrite(site)
-            if result is None:
-                raise Refused("nothing matches")
-            changed = engine.commit(step.pass_name, rule, site, patch_of(site, result), checked=False)
+            with changing(graph) if rule.copies_graphs else nullcontext():
+                result = rule.rewrite(site)
+                if result is None:
+                    raise Refused("nothing matches")
+                changed = engine.commit(step.pass_name, rule, site, patch_of(site, result), checked=False)
         except Refused as refusal:
             raise RecordError(
                 f"step {step.number} ({step.rule} at {step.root}) does not apply here: {refusal}"

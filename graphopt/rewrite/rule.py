@@ -39,6 +39,7 @@ class Rule:
         rewrite: builds the replacement at a site, or raises `Refused`, or returns None: not a site at all.
         begin: makes a fresh `rewrite` for each run over a graph, for rules that remember what they saw.
         worth: what is missed where it refuses; the root's cost and one node by default.
+        copies_graphs: whether the replacement holds copies of subgraphs, which read values as soon as they are made.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Rule:
     begin: Callable[[Graph], Rewrite] | None = None
     worth: Callable[[Site], Cost] | None = None
     doc: str = ""
+    copies_graphs: bool = False
 
     def accepts(self, op_type: type) -> bool:
         """Whether nodes with operators of this class can be roots."""
@@ -93,6 +95,7 @@ def rule(
     name: str = "",
     on: Sites = "nodes",
     worth: Callable[[Site], Cost] | None = None,
+    copies_graphs: bool = False,
 ) -> Callable[[Rewrite], Rule]:
     """Make a rule of a function from a site to a replacement; its name is the function's."""
 
@@ -105,6 +108,7 @@ def rule(
             on,
             worth=worth,
             doc=(function.__doc__ or "").strip(),
+            copies_graphs=copies_graphs,
         )
 
     return make

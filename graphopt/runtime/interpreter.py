@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from graphopt.analysis.evaluate import Nudge, has_kernel, reads, run_nodes, widened
+from graphopt.analysis.evaluate import Nudge, has_kernel, needed, run_nodes, widened
 from graphopt.errors import UsageError
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import Type
@@ -84,17 +84,6 @@ def evaluate(
         array = values[value] if value in values or value.constant is None else value.constant.array()
         results[value.name] = widened(array, float_type)
     return results
-
-
-def needed(graph: Graph, wanted: tuple[Value, ...]) -> list[Node]:
-    """The nodes of `graph` that `wanted` depends on, in order."""
-    live = set(wanted)
-    kept = []
-    for node in reversed(list(graph.nodes)):
-        if not live.isdisjoint(node.results):
-            live.update(reads(node))
-            kept.append(node)
-    return kept[::-1]
 
 
 def without_kernel(graph: Graph) -> Node | None:

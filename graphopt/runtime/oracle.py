@@ -14,12 +14,12 @@ import numpy as np
 
 from graphopt.analysis.cost import macs, number
 from graphopt.analysis.equal import NOISE_FLOOR_EPS, rms
-from graphopt.analysis.evaluate import Nudge, is_quantizing
+from graphopt.analysis.evaluate import Nudge, is_quantizing, needed
 from graphopt.errors import GraphoptError
 from graphopt.ir.dims import Expr
 from graphopt.ir.graph import Graph
 from graphopt.ir.types import TensorType
-from graphopt.runtime.interpreter import Interpreter, needed, without_kernel
+from graphopt.runtime.interpreter import Interpreter, without_kernel
 
 ORACLE_MACS = 30_000_000_000  # for all inputs of one verification together: about ten seconds on two cores
 ORACLE_ELEMENTS = 1 << 28  # of one value: 2 GB in float64
