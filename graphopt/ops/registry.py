@@ -20,7 +20,6 @@ _FORMER: dict[tuple[str, str], type[Room]] = {}  # by names of older opsets
 # Modules of `graphopt.ops` that are loaded when one of their operators is met: start-up is a feature.
 RARE: Mapping[str, tuple[str, ...]] = {
     "arithmetic": ("Mean", "Mod"),
-    "attention": ("Attention", "RotaryEmbedding"),
     "bits": ("BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"),
     "columns": ("Col2Im",),
     "contraction": ("Einsum",),
@@ -40,6 +39,7 @@ RARE: Mapping[str, tuple[str, ...]] = {
         "com.microsoft::Gelu", "com.microsoft::GridSample", "com.microsoft::Inverse", "com.microsoft::QuickGelu",
         "com.microsoft::SkipLayerNormalization", "com.microsoft::Trilu",
     ),
+    "multihead": ("Attention", "RotaryEmbedding"),
     "qlinear": (
         "com.microsoft::QLinearAdd", "com.microsoft::QLinearConcat", "com.microsoft::QLinearLeakyRelu",
         "com.microsoft::QLinearMul", "com.microsoft::QLinearSigmoid", "com.microsoft::QLinearSoftmax",

@@ -12,7 +12,7 @@ from graphopt.ir.attributes import Attribute, Kind
 from graphopt.ir.dims import symbol
 from graphopt.ir.types import TensorType, f16, f32, i64
 from graphopt.onnx_format.opset import downgrade
-from graphopt.ops.attention import Attention, RotaryEmbedding
+from graphopt.ops.multihead import Attention, RotaryEmbedding
 from graphopt.ops.room import Fact, NoKernelError, Step
 from ops.cases import floats, ints
 from ops.harness import check, check_old, compute, facts_of, inferred, normal, refuses, run_ort, run_reference
