@@ -20,6 +20,7 @@ from graphopt.errors import GraphError
 from graphopt.ir.types import TensorType, dtype_of, static_size, string
 
 SMALL_BYTES = 1 << 16  # constants up to this size may be compared and hashed without thought
+WINDOW_BYTES = 1 << 24  # of a mapped file looked at before its memory is let go
 _SAMPLES = 64  # bytes looked at in each of a few places for a cheap fingerprint
 
 
@@ -123,9 +124,10 @@ class Constant:
     def chunks(self) -> Iterator[bytes | memoryview]:
         """The bytes of ONNX `raw_data`, in order, without a copy where possible."""
         if self._buffer is not None:
-            yield self._buffer
-            if self.on_used is not None:
-                self.on_used()
+            for start in range(0, self._buffer.nbytes, WINDOW_BYTES):
+                yield self._buffer[start : start + WINDOW_BYTES]
+                if self.on_used is not None:
+                    self.on_used()
             return
         yield _pack(self.array(), self.type)
 
@@ -185,13 +187,16 @@ class Constant:
 
 
 def _equal(a: Constant, b: Constant) -> bool:
-    left, right = a.array(), b.array()
-    equal = np.array_equal(
-        np.ascontiguousarray(left).view(np.uint8).ravel(), np.ascontiguousarray(right).view(np.uint8).ravel()
-    )
-    for constant in (a, b):
-        if constant.on_used is not None:
-            constant.on_used()
+    """Whether the bits are the same; looked at through a window, of which nothing stays in memory."""
+    left, right = (np.ascontiguousarray(c.array()).view(np.uint8).ravel() for c in (a, b))
+    equal = True
+    for start in range(0, left.size, WINDOW_BYTES):
+        equal = np.array_equal(left[start : start + WINDOW_BYTES], right[start : start + WINDOW_BYTES])
+        for constant in (a, b):
+            if constant.on_used is not None:
+                constant.on_used()
+        if not equal:
+            break
     return equal
 
 

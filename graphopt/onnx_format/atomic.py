@@ -13,6 +13,7 @@ from threading import Thread
 from types import TracebackType
 
 from graphopt.errors import GraphoptError
+from graphopt.onnx_format.memory import release
 
 BLOCK = 4 << 20  # bytes that one write hands over; larger blocks are not faster, and touch more of a mapping
 AHEAD = 3  # blocks that may wait to be written
@@ -141,6 +142,7 @@ def _stream(descriptor: int, chunks: Iterable[bytes | memoryview], path: Path) -
                 while view.nbytes and not failed:
                     written = os.write(descriptor, view[:BLOCK])
                     _begin_sync(descriptor, place, written)
+                    release(view[:written])  # here: whoever gave the view is ahead of what is written
                     place += written
                     view = view[written:]
             except OSError as error:
@@ -185,7 +187,9 @@ def _blocks(chunks: Iterable[bytes | memoryview], put: Callable[[memoryview], No
             put(memoryview(joined))
             joined = bytearray()
         if length >= JOINED_BYTES:
-            put(memoryview(chunk).cast("B"))
+            view = memoryview(chunk).cast("B")
+            for start in range(0, length, BLOCK):  # so that few long chunks are held at a time
+                put(view[start : start + BLOCK])
     put(memoryview(joined))
     return size
 

@@ -8,10 +8,9 @@ import stat
 from pathlib import Path, PureWindowsPath
 from typing import Final
 
-import numpy as np
-
 from graphopt.errors import ModelError
 from graphopt.onnx_format.atomic import AtomicOutput, check_writable
+from graphopt.onnx_format.memory import release
 
 __all__ = ["AtomicOutput", "ExternalData", "Mapped", "check_writable", "external", "open_bytes", "release"]
 
@@ -64,19 +63,6 @@ def open_bytes(path: str | Path) -> Mapped:
     if what := _something_else(bytes(mapped.view[:HEAD_BYTES])):
         raise ModelError(f"{path}: {what}")
     return mapped
-
-
-def release(view: memoryview) -> None:
-    """Let the memory go that holds what was read of a mapped file; later reads fetch it from the file again.
-
-    Views of other memory are left alone, as is everything where the system has no way to say so.
-    """
-    mapping = view.obj
-    if not isinstance(mapping, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED") or not view.nbytes:
-        return
-    start = _address(view) - _address(memoryview(mapping))
-    first = start - start % mmap.PAGESIZE
-    mapping.madvise(mmap.MADV_DONTNEED, first, start + view.nbytes - first)
 
 
 class ExternalData:
@@ -161,10 +147,6 @@ def _map(path: Path) -> memoryview:
         return memoryview(mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ))
     finally:
         os.close(descriptor)
-
-
-def _address(view: memoryview) -> int:
-    return np.frombuffer(view, np.uint8).ctypes.data
 
 
 def _why_unreadable(error: OSError) -> str:

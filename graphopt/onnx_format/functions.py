@@ -15,78 +15,65 @@ MAX_DEPTH = 64  # calls within calls; ONNX forbids recursion
 MAX_CALLS = 200_000  # a few small functions that call each other twice and more would fill any memory
 
 
-def expand(
-    nodes: Iterable[onnx.NodeProto],
-    functions: Mapping[FunctionKey, onnx.FunctionProto],
-    opsets: Mapping[str, int],
-) -> list[Versioned]:
-    """The nodes with every call replaced by the function's body, each with the opsets that it was written for.
+class Inliner:
+    """Replaces calls by the bodies of a model's functions, each time under names that nothing else in the model has.
 
-    Raises:
-        ModelError: functions that call each other in a circle, or lack an attribute.
+    Args:
+        functions: by domain, name and overload.
+        taken: the names of the model's values and nodes.
     """
-    if not functions:
-        return [(node, opsets) for node in nodes]
-    return _Inliner(functions).run(list(nodes), opsets, 0)
 
-
-class _Inliner:
-    def __init__(self, functions: Mapping[FunctionKey, onnx.FunctionProto]) -> None:
+    def __init__(self, functions: Mapping[FunctionKey, onnx.FunctionProto], taken: Iterable[str] = ()) -> None:
         self.functions = functions
-        self.calls = 0
+        self._prefixes = {name[: i + 1] for name in taken for i, c in enumerate(name) if c == "/"}
+        self._calls = 0
 
-    def run(self, nodes: list[onnx.NodeProto], opsets: Mapping[str, int], depth: int) -> list[Versioned]:
+    def expand(self, nodes: Iterable[onnx.NodeProto], opsets: Mapping[str, int], depth: int = 0) -> list[Versioned]:
+        """The nodes of one graph with their calls replaced; each with the opsets that it was written for.
+
+        Calls in the subgraphs of a node are left: they are replaced when the subgraph is read.
+
+        Raises:
+            ModelError: functions that call each other in a circle.
+        """
+        if not self.functions:
+            return [Versioned(node, opsets, depth) for node in nodes]
         if depth > MAX_DEPTH:
             raise ModelError("functions call each other in a circle: export the model again")
         expanded: list[Versioned] = []
         for node in nodes:
             domain = "" if node.domain == "ai.onnx" else node.domain
             function = self.functions.get((domain, node.op_type, node.overload))
-            if function is not None:
-                expanded += self.call(node, function, depth)
-                continue
-            holds_graphs = any(a.HasField("g") or a.graphs for a in node.attribute)
-            expanded.append((self.inside(node, opsets, depth) if holds_graphs else node, opsets))
+            if function is None:
+                expanded.append(Versioned(node, opsets, depth))
+            else:
+                expanded += self._call(node, function, depth)
         return expanded
 
-    def inside(self, node: onnx.NodeProto, opsets: Mapping[str, int], depth: int) -> onnx.NodeProto:
-        """The node with calls in its subgraphs expanded (their bodies must be of the model's own opsets)."""
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        for attribute in copy.attribute:
-            graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-            for graph in graphs:
-                body = self.run(list(graph.node), opsets, depth + 1)
-                if any(version != opsets for _, version in body):
-                    raise ModelError(
-                        f"{node.op_type} `{node.name}` holds a function of another opset in a subgraph: "
-                        "leave the functions as they are with --keep-functions"
-                    )
-                del graph.node[:]
-                graph.node.extend(n for n, _ in body)
-        return copy
+    def _prefix(self, name: str) -> str:
+        while True:
+            self._calls += 1
+            if self._calls > MAX_CALLS:
+                raise ModelError(
+                    f"its functions make more than {MAX_CALLS:,} calls when they are inlined: export the model "
+                    "again, or leave them as they are with --keep-functions"
+                )
+            prefix = f"{name}.{self._calls}/"
+            if prefix not in self._prefixes:
+                return prefix
 
-    def call(self, node: onnx.NodeProto, function: onnx.FunctionProto, depth: int) -> list[Versioned]:
-        self.calls += 1
-        if self.calls > MAX_CALLS:
-            raise ModelError(
-                f"its functions make more than {MAX_CALLS:,} calls when they are inlined: export the model "
-                "again, or leave them as they are with --keep-functions"
-            )
-        prefix = f"{node.name or function.name}.{self.calls}/"
+    def _call(self, node: onnx.NodeProto, function: onnx.FunctionProto, depth: int) -> list[Versioned]:
+        prefix = self._prefix(node.name or function.name)
         names = dict(zip(function.input, node.input, strict=False))
         names.update((missing, "") for missing in function.input[len(node.input) :])
-        names.update((inner, outer) for inner, outer in zip(function.output, node.output, strict=False) if outer)
-        given = {a.name: a for a in node.attribute}
-        given = {**{a.name: a for a in function.attribute_proto if a.name not in given}, **given}
+        results = [(i, o) for i, o in zip(function.output, node.output, strict=False) if o]
+        passed = [(names[i], o) for i, o in results if i in names]
+        names.update((i, o) for i, o in results if i not in names)
+        given = {**{a.name: a for a in function.attribute_proto}, **{a.name: a for a in node.attribute}}
         body = [_instance(n, names, given, prefix) for n in function.node]
+        body += [onnx.helper.make_node("Identity", [i], [o]) for i, o in passed]
         opsets = {("" if o.domain == "ai.onnx" else o.domain): int(o.version) for o in function.opset_import}
-        passed = {i: o for i, o in zip(function.output, node.output, strict=False) if i in set(function.input) and o}
-        body += [
-            onnx.helper.make_node("Identity", [dict(zip(function.input, node.input, strict=False))[i]], [o])
-            for i, o in passed.items()
-        ]
-        return self.run(body, opsets, depth + 1)
+        return self.expand(body, opsets, depth + 1)
 
 
 def _instance(
@@ -127,9 +114,10 @@ def _rename_inside(
     graph: onnx.GraphProto, names: dict[str, str], given: Mapping[str, onnx.AttributeProto], prefix: str
 ) -> None:
     local = dict(names)
-    for value in (*graph.input, *graph.initializer):
+    for value in (*graph.input, *graph.initializer, *(t.values for t in graph.sparse_initializer)):
         local[value.name] = prefix + value.name
         value.name = local[value.name]
+    local.update((o, prefix + o) for n in graph.node for o in n.output if o)
     body = [_instance(n, local, given, prefix) for n in graph.node]
     del graph.node[:]
     graph.node.extend(body)

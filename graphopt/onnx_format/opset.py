@@ -7,8 +7,8 @@ target opset, so that an operator, attribute or element type that it lacks is re
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -54,9 +54,12 @@ def downgrade(op: Operator, step: Step, version: int, collections: Mapping[str, 
     """
     if isinstance(op, Opaque):
         if op.domain == "" and op.version is not None and not _same_definition(op.name, op.version, version):
-            _schema(op.name, version)
+            _definition(op.name, version)  # which is refused where there is none
             why = op.why or f"{op.name} was written for opset {op.version} and is carried as it is"
-            raise OpsetError(f"{why}: opset {version} defines it otherwise; leave --opset out")
+            raise OpsetError(
+                f"{why}: opset {version} defines it otherwise; leave --opset out, or keep a function that brought it "
+                "with --keep-functions"
+            )
         return step
     room = find_room(op.name, op.domain)
     if room is None or op.domain != "":
@@ -81,7 +84,39 @@ def _same_definition(name: str, a: int, b: int) -> bool:
         return a == b
 
 
-def _schema(name: str, version: int) -> OpSchema:
+@dataclass(frozen=True)
+class _Definition:
+    """What the check asks of an operator's definition in an opset: the types by operand and result."""
+
+    since: int
+    attributes: frozenset[str]
+    types: Mapping[str, tuple[frozenset[str], ...]]
+
+
+def _takes(definition: _Definition, part: str, index: int, kind: Type) -> bool:
+    """Whether an operand or a result (the last may repeat) may be of a type."""
+    places = definition.types[part]
+    allowed = places[min(index, len(places) - 1)] if places else frozenset()
+    told = _schema_type(kind)
+    start = told.partition("?")[0]  # of an element type that is not known
+    return not places or told in allowed or (start != told and any(t.startswith(start) for t in allowed))
+
+
+def _lists(definition: _Definition, key: str) -> bool:
+    return key in definition.attributes
+
+
+def _of_schema(schema: OpSchema) -> _Definition:
+    allowed = {c.type_param_str: frozenset(c.allowed_type_strs) for c in schema.type_constraints}
+    types = {
+        part: tuple(allowed.get(f.type_str, frozenset({f.type_str})) for f in formals)
+        for part, formals in (("of", schema.inputs), ("that gives", schema.outputs))
+    }
+    return _Definition(schema.since_version, frozenset(schema.attributes), types)
+
+
+@cache
+def _definition(name: str, version: int) -> _Definition:
     """An operator's definition in an opset.
 
     Raises:
@@ -90,7 +125,7 @@ def _schema(name: str, version: int) -> OpSchema:
     import onnx.defs
 
     try:
-        return onnx.defs.get_schema(name, version, "")
+        return _of_schema(onnx.defs.get_schema(name, version, ""))
     except onnx.defs.SchemaError:
         raise OpsetError(f"{name} needs opset {_first(name)}") from None
 
@@ -101,19 +136,18 @@ def _check_schema(name: str, step: Step, version: int, collections: Mapping[str,
     Raises:
         OpsetError: naming what it lacks.
     """
-    schema = _schema(name, version)
+    definition = _definition(name, version)
     for key in step.attributes:
-        if key not in schema.attributes:
-            raise OpsetError(f"{name} with {key} needs opset {_first(name, partial(_has_attribute, key=key))}")
+        if not _lists(definition, key):
+            raise OpsetError(f"{name} with {key} needs opset {_first(name, partial(_lists, key=key))}")
     known: dict[str | Constant, Type] = dict(collections.items())
     known.update({o: f.type for o, f in zip(step.operands, step.facts, strict=False) if f is not None})
-    for part, names in (("inputs", step.operands), ("outputs", step.results)):
+    for part, names in (("of", step.operands), ("that gives", step.results)):
         for i, name_ in enumerate(names):
             kind = known.get(name_)
-            if kind is not None and not _takes(schema, part, i, kind):
-                told = f"{'of' if part == 'inputs' else 'that gives'} {_told(kind)}"
+            if kind is not None and not _takes(definition, part, i, kind):
                 newer = _first(name, partial(_takes, part=part, index=i, kind=kind))
-                raise OpsetError(f"{name} {told} needs opset {newer}")
+                raise OpsetError(f"{name} {part} {_told(kind)} needs opset {newer}")
 
 
 def _told(kind: Type) -> str:
@@ -123,26 +157,13 @@ def _told(kind: Type) -> str:
     return str(kind.dtype) if isinstance(kind, TensorType) else str(kind)
 
 
-def _has_attribute(schema: OpSchema, key: str) -> bool:
-    return key in schema.attributes
-
-
-def _takes(schema: OpSchema, part: str, index: int, kind: Type) -> bool:
-    """Whether a definition lets an operand or a result (the last may repeat) be of a type."""
-    formals = list(getattr(schema, part))
-    if not formals:
-        return True
-    formal = formals[min(index, len(formals) - 1)]
-    allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
-    return _schema_type(kind) in allowed.get(formal.type_str, [formal.type_str])
-
-
-def _first(name: str, has: Callable[[OpSchema], bool] = bool) -> int | str:
+def _first(name: str, has: Callable[[_Definition], bool] = bool) -> int | str:
     """The oldest opset that defines an operator so."""
     import onnx.defs
 
-    history = [s for s in onnx.defs.get_all_schemas_with_history() if (s.domain, s.name) == ("", name) and has(s)]
-    return min((s.since_version for s in history), default="newer than any that graphopt knows")
+    history = [s for s in onnx.defs.get_all_schemas_with_history() if (s.domain, s.name) == ("", name)]
+    found = [d.since for d in map(_of_schema, history) if has(d)]
+    return min(found, default="newer than any that graphopt knows")
 
 
 _SCHEMA_NAMES: Mapping[str, str] = {

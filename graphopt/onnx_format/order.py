@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import NamedTuple
 
 import onnx
 
 from graphopt.errors import ModelError
 
-Versioned: TypeAlias = tuple[onnx.NodeProto, Mapping[str, int]]
+
+class Versioned(NamedTuple):
+    """A node, the opsets that it was written for, and within how many calls of functions it stands."""
+
+    node: onnx.NodeProto
+    opsets: Mapping[str, int]
+    depth: int = 0
 
 
 def in_order(nodes: Sequence[Versioned], scope: Container[str], visible: Container[str]) -> Iterator[Versioned]:
@@ -20,16 +26,16 @@ def in_order(nodes: Sequence[Versioned], scope: Container[str], visible: Contain
         ModelError: a value that nothing defines, or a cycle.
     """
     makers: dict[str, int] = {}
-    for i, (node, _) in enumerate(nodes):
+    for i, (node, *_) in enumerate(nodes):
         for name in node.output:
             if name and name in makers:
-                raise ModelError(f"the value `{name}` is defined twice, by {_label(nodes[makers[name]][0])} and "
+                raise ModelError(f"the value `{name}` is defined twice, by {_label(nodes[makers[name]].node)} and "
                                  f"{_label(node)}: export the model again")  # fmt: skip
             if name:
                 makers[name] = i
     waits: list[int] = [0] * len(nodes)
     readers: dict[int, list[int]] = {}
-    for i, (node, _) in enumerate(nodes):
+    for i, (node, *_) in enumerate(nodes):
         for name in reads(node):
             maker = makers.get(name)
             if maker is None:
@@ -51,7 +57,7 @@ def in_order(nodes: Sequence[Versioned], scope: Container[str], visible: Contain
                 heapq.heappush(ready, reader)
     if done < len(nodes):
         stuck = next(i for i, count in enumerate(waits) if count > 0)
-        node = nodes[stuck][0]
+        node = nodes[stuck].node
         raise ModelError(
             f"{_label(node)} depends on its own result `{next(filter(None, node.output), '')}`: the graph "
             "has a cycle; export it again"
@@ -61,10 +67,23 @@ def in_order(nodes: Sequence[Versioned], scope: Container[str], visible: Contain
 def reads(node: onnx.NodeProto) -> list[str]:
     """Names that a node reads, with those that its subgraphs take from outside."""
     names = [n for n in node.input if n]
-    for attribute in node.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-            names += free_names(graph)
+    for graph in _held(node):
+        names += free_names(graph)
     return names
+
+
+def _held(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [g for a in node.attribute for g in (*([a.g] if a.HasField("g") else ()), *a.graphs)]
+
+
+def value_names(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto] | None = None) -> Iterator[str]:
+    """The names that a graph, and those within it, give to values; `nodes` take the place of its own."""
+    yield from (v.name for v in (*graph.input, *graph.initializer))
+    yield from (t.values.name for t in graph.sparse_initializer)
+    for node in graph.node if nodes is None else nodes:
+        yield from node.output
+        for inner in _held(node):
+            yield from value_names(inner)
 
 
 def free_names(graph: onnx.GraphProto) -> list[str]:

@@ -192,7 +192,8 @@ class TensorReader:
 
 def write_tensor(proto: onnx.TensorProto, constant: Constant, name: str) -> bool:
     """Fill in everything but raw bytes; True where raw bytes are still to come."""
-    proto.name = name
+    if name:
+        proto.name = name
     proto.data_type = constant.type.dtype.code
     proto.dims.extend(constant.shape)
     if constant.type.dtype == string:

@@ -20,9 +20,9 @@ from graphopt.ir.dims import Dim, is_anonymous
 from graphopt.ir.graph import OMITTED, Graph, ModelInfo, Node, Value
 from graphopt.ir.operator import Opaque, Operator
 from graphopt.ir.types import TensorType, Type, settle
-from graphopt.onnx_format.functions import FunctionKey, expand
+from graphopt.onnx_format.functions import Inliner
 from graphopt.onnx_format.opset import upgrade
-from graphopt.onnx_format.order import Versioned, in_order, reads
+from graphopt.onnx_format.order import Versioned, in_order, reads, value_names
 from graphopt.onnx_format.protos import TensorReader, as_text, read_attribute, read_type
 from graphopt.ops.infer import annotate, fact
 from graphopt.ops.room import NEWEST, Step
@@ -56,9 +56,9 @@ class _ModelReader:
         self.opsets = _opsets(model)
         self.odd: list[str] = []
         self.unnamed: set[Dim] = set()  # of the model's inputs: a caller may give them any number
-        self.functions: dict[FunctionKey, onnx.FunctionProto] = {}
-        if not options.keep_functions:
-            self.functions = {(_domain(f.domain), f.name, f.overload): f for f in model.functions}
+        functions = () if options.keep_functions else model.functions
+        taken = (*value_names(model.graph), *(n.name for n in model.graph.node)) if functions else ()
+        self.inliner = Inliner({(_domain(f.domain), f.name, f.overload): f for f in functions}, taken)
 
     def graph(self) -> Graph:
         """The model's graph, with all that it holds."""
@@ -73,19 +73,15 @@ class _ModelReader:
             domain=as_text(model.domain),
             model_version=model.model_version,
             doc=as_text(model.doc_string),
-            graph_doc=as_text(model.graph.doc_string),
             metadata=_props(model.metadata_props),
-            functions=() if self.functions else tuple(map(self.carried, model.functions)),
-            quantization=MappingProxyType(
-                {q.tensor_name: q.SerializeToString() for q in model.graph.quantization_annotation}
-            ),
+            functions=() if self.inliner.functions else tuple(map(self.carried, model.functions)),
             declared=MappingProxyType({o.name: t for o in model.graph.output if (t := read_type(o.type)) is not None}),
             annotated=bool(model.graph.value_info),
         )
         if model.training_info:
             self.odd.append("the model holds training information, which is left out")
         graph = _GraphReader(self, model.graph, None, {}, info).read()
-        graph.set_info(replace(info, notes=tuple(dict.fromkeys(self.odd))))
+        graph.set_info(replace(graph.info, notes=tuple(dict.fromkeys(self.odd))))
         return graph.seal()
 
     def carried(self, message: onnx.FunctionProto | onnx.SparseTensorProto) -> bytes:
@@ -109,6 +105,7 @@ class _GraphReader:
     """Reads one graph.
 
     `scope` maps the file's names to this graph's values as they come to be; `visible` those of the graphs around it.
+    `around` is the node that holds it: what a function's node holds is of the function's opsets.
     """
 
     def __init__(
@@ -118,13 +115,16 @@ class _GraphReader:
         outer: Graph | None,
         visible: Scope,
         info: ModelInfo | None = None,
+        around: Versioned | None = None,
     ) -> None:
         self.model = model
+        self.around = around
         self.proto = proto
-        self.graph = Graph(as_text(proto.name), info, outer)
+        info = info or (outer.info if outer is not None else ModelInfo())
+        self.graph = Graph(as_text(proto.name), _own(proto, info), outer)
         self.scope: Scope = {}
         self.visible = visible
-        self.declared = {v.name: v for v in (*proto.output, *proto.value_info)}
+        self.declared = {v.name: v for v in (*proto.value_info, *proto.output)}
         self.nodes: list[Versioned] = []
 
     def read(self) -> Graph:
@@ -134,6 +134,10 @@ class _GraphReader:
             ModelError: as `read_model`.
         """
         proto, graph = self.proto, self.graph
+        opsets, depth = (self.around.opsets, self.around.depth) if self.around else (self.model.opsets, 0)
+        self.nodes = self.model.inliner.expand(proto.node, opsets, depth)
+        if graph.outer is None or self.model.inliner.functions:
+            graph.reserve(value_names(proto, [n.node for n in self.nodes]))
         defaults = {t.name: t for t in proto.initializer}
         if len(defaults) != len(proto.initializer):
             names = [t.name for t in proto.initializer]
@@ -143,13 +147,12 @@ class _GraphReader:
             self.read_input(info, defaults.pop(info.name, None))
         for tensor in defaults.values():
             value = Value(self.local(tensor.name), constant=self.model.tensors.read(tensor, tensor.name))
-            value.doc = tensor.doc_string
+            value.doc, value.metadata = tensor.doc_string, _props(tensor.metadata_props)
             self.define(graph.add_constant(value), tensor.name)
         for sparse in proto.sparse_initializer:
             self.read_sparse(sparse)
-        self.nodes = expand(proto.node, self.model.functions, self.model.opsets)
-        for node, version_of in in_order(self.nodes, self.scope, self.visible):
-            self.read_node(node, version_of)
+        for node in in_order(self.nodes, self.scope, self.visible):
+            self.read_node(node)
         for i, output in enumerate(proto.output):
             found = self.scope.get(output.name) or self.visible.get(output.name)
             if found is None:
@@ -179,7 +182,7 @@ class _GraphReader:
     @cached_property
     def read_names(self) -> set[str]:
         """The names that nodes read, subgraphs included, and outputs."""
-        return {o.name for o in self.proto.output}.union(*(reads(node) for node, _ in self.nodes))
+        return {o.name for o in self.proto.output}.union(*(reads(n.node) for n in self.nodes))
 
     def read_input(self, info: onnx.ValueInfoProto, default: onnx.TensorProto | None) -> None:
         """An input, with its default where it has one."""
@@ -210,12 +213,13 @@ class _GraphReader:
 
     # ---- nodes
 
-    def read_node(self, proto: onnx.NodeProto, version_of: Mapping[str, int]) -> None:
+    def read_node(self, versioned: Versioned) -> None:
         """A node, taken up to its room's opset."""
+        proto = versioned.node
         for text in (proto.op_type, proto.name, proto.doc_string, *(a.name for a in proto.attribute)):
             as_text(text)
         label = proto.name or (proto.output[0] if proto.output else "")
-        op, step = self.operator(proto, label, version_of)
+        op, step = self.operator(versioned, label)
         operands = [self.operand(o, f"{label}.{i}") for i, o in enumerate(step.operands)]
         while operands and operands[-1] is None:
             operands.pop()
@@ -240,22 +244,24 @@ class _GraphReader:
             settle_bodies(node)
         annotate(node, self.graph, self.model.odd, self.model.settle)
 
-    def operator(self, proto: onnx.NodeProto, label: str, version_of: Mapping[str, int]) -> tuple[Operator, Step]:
+    def operator(self, versioned: Versioned, label: str) -> tuple[Operator, Step]:
         """A node's operator, and its operands and results for it."""
+        proto = versioned.node
         domain = _domain(proto.domain)
-        version = version_of.get(domain)
+        version = versioned.opsets.get(domain)
         if domain == "" and version is not None and version > NEWEST:
             raise ModelError(f"the model uses opset {version}, and graphopt reads opsets up to {NEWEST}")
         known = tuple(fact(self.look_up(name)) if name else None for name in proto.input)
         asked = tuple(n if i == 0 or n in self.read_names else "" for i, n in enumerate(proto.output))
-        step = Step(self.attributes(proto, label), tuple(proto.input), asked, known)
+        step = Step(self.attributes(versioned, label), tuple(proto.input), asked, known)
         op, step = upgrade(domain, proto.op_type, step, version)
         if isinstance(op, Opaque) and proto.overload:
             op = replace(op, overload=proto.overload)
         return op, step
 
-    def attributes(self, proto: onnx.NodeProto, label: str) -> Mapping[str, Attribute]:
+    def attributes(self, versioned: Versioned, label: str) -> Mapping[str, Attribute]:
         """A node's attributes by name, subgraphs read."""
+        proto = versioned.node
         holds_graphs = any(a.HasField("g") or a.graphs for a in proto.attribute)
         around = {**self.visible, **self.scope} if holds_graphs else {}
         try:
@@ -263,7 +269,7 @@ class _GraphReader:
                 a.name: read_attribute(
                     a,
                     lambda t: self.model.tensors.read(t, t.name or label),
-                    lambda g: _GraphReader(self.model, g, self.graph, around).read(),
+                    lambda g: _GraphReader(self.model, g, self.graph, around, around=versioned).read(),
                     self.model.carried,
                 )
                 for a in proto.attribute
@@ -279,6 +285,18 @@ class _GraphReader:
         if isinstance(operand, Constant):
             return self.graph.add_constant(operand, name)
         return self.look_up(operand) if operand else None
+
+
+def _own(proto: onnx.GraphProto, info: ModelInfo) -> ModelInfo:
+    """What a graph says about itself, beside what its model says."""
+    annotations = proto.quantization_annotation
+    return replace(
+        info,
+        graph_doc=as_text(proto.doc_string),
+        graph_metadata=_props(proto.metadata_props),
+        quantization=MappingProxyType({q.tensor_name: q.SerializeToString() for q in annotations}),
+        pinned=frozenset(as_text(p.value) for q in annotations for p in q.quant_parameter_tensor_names),
+    )
 
 
 def _opsets(model: onnx.ModelProto) -> dict[str, int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import onnx
@@ -21,12 +22,12 @@ from graphopt.ir.types import OptionalType, SequenceType, TensorType, Type
 from graphopt.onnx_format.atomic import AtomicOutput, check_writable
 from graphopt.onnx_format.opset import downgrade, written_opset
 from graphopt.onnx_format.protos import write_attribute, write_tensor, write_type
-from graphopt.onnx_format.wire import splice, token
+from graphopt.onnx_format.wire import Spliced, splice, token
 from graphopt.ops.infer import facts
 from graphopt.ops.room import Room, Step
 
 INLINE_BYTES = 1024  # smaller weights travel inside the skeleton
-PROTOBUF_LIMIT = 2**31 - 1 - 2**20  # a larger file cannot be parsed by protobuf: its weights go beside it
+PROTOBUF_LIMIT = 2**31 - 1  # bytes; a larger file cannot be parsed by protobuf: its weights go beside it
 ALIGNMENT = 4096  # of tensors in an external data file, so that they can be mapped
 
 
@@ -35,11 +36,25 @@ class _Skeleton:
     """A model's message in which tokens stand for the bytes of large weights."""
 
     model: onnx.ModelProto
+    graph: Graph
     opset: int
     payloads: dict[bytes, Constant] = field(default_factory=dict)
     tensors: list[onnx.TensorProto] = field(default_factory=list)
     constants: int = 0
     absorbed: dict[Value, int] = field(default_factory=dict)  # constants that became attributes, and how often
+
+    @cached_property
+    def taken(self) -> set[str]:
+        """The names of all values."""
+        return {v.name for g in self.graph.graphs() for v in g.values()}
+
+    def constant_name(self, node: Node) -> str:
+        """A name for a constant that an adapter made for a node."""
+        while True:
+            self.constants += 1
+            name = f"{node.label}.constant_{self.constants}"
+            if name not in self.taken:
+                return name
 
 
 def save(
@@ -69,17 +84,16 @@ def save(
     if approve is not None:
         return _approved(graph, path, opset, external_data, approve)
     skeleton = build(graph, opset)
-    total = sum(c.nbytes for c in skeleton.payloads.values())
+    whole = Spliced(skeleton.model.SerializeToString(deterministic=True), skeleton.payloads)
     if external_data is None:
-        external_data = total > PROTOBUF_LIMIT
+        external_data = whole.nbytes > PROTOBUF_LIMIT
     with AtomicOutput() as output:
         if external_data and skeleton.payloads:
             data = path.with_name(path.name + ".data")
             output.write(data, _beside(skeleton, data.name))
             output.write(path, [skeleton.model.SerializeToString(deterministic=True)])
             return path, data
-        message = skeleton.model.SerializeToString(deterministic=True)
-        output.write(path, splice(message, skeleton.payloads))
+        output.write(path, whole.chunks())
     return (path,)
 
 
@@ -133,7 +147,7 @@ def build(graph: Graph, opset: int | None = None) -> _Skeleton:
     model = onnx.ModelProto()
     opsets = {**info.opsets, "": version} if "" in info.opsets or opset is not None else dict(info.opsets)
     for node in graph.walk():
-        opsets.setdefault(node.op.domain, version if node.op.domain == "" else 1)
+        _import(opsets, node, version)
     model.ir_version = max(info.ir_version, 4, _ir_for(opsets[""]) if "" in opsets else 4)
     model.producer_name, model.producer_version = (
         info.producer or "graphopt",
@@ -145,14 +159,25 @@ def build(graph: Graph, opset: int | None = None) -> _Skeleton:
         model.opset_import.add(domain=domain, version=number)
     for function in info.functions:
         model.functions.add().ParseFromString(function)
-    skeleton = _Skeleton(model, version)
-    model.graph.doc_string = info.graph_doc
+    skeleton = _Skeleton(model, graph, version)
     _write_graph(skeleton, model.graph, graph)
-    present = {v.name for v in graph.values()}
-    for name, annotation in info.quantization.items():
-        if name in present:
-            model.graph.quantization_annotation.add().ParseFromString(annotation)
     return skeleton
+
+
+def _import(opsets: dict[str, int], node: Node, version: int) -> None:
+    """Import the domain of a node's operator; an opaque one needs the version that it was written for.
+
+    Raises:
+        OpsetError: the model imports another version, as one may whose functions were inlined.
+    """
+    op = node.op
+    needed = op.version if isinstance(op, Opaque) and op.domain else None
+    number = opsets.setdefault(op.domain, version if op.domain == "" else needed or 1)
+    if needed not in (None, number):
+        raise OpsetError(
+            f"{op} `{node.label}` is of a function that imports version {needed} of `{op.domain}`, and the model "
+            f"imports {number}: leave the functions as they are with --keep-functions"
+        )
 
 
 def _ir_for(opset: int) -> int:
@@ -164,18 +189,45 @@ def _put_props(field_: object, props: Mapping[str, str]) -> None:
         field_.add(key=key, value=value)  # type: ignore[attr-defined]  # protobuf's repeated fields have no type
 
 
+def _describe(
+    proto: onnx.GraphProto | onnx.NodeProto | onnx.ValueInfoProto | onnx.TensorProto, doc: str, props: Mapping[str, str]
+) -> None:
+    if doc:
+        proto.doc_string = doc
+    _put_props(proto.metadata_props, props)
+
+
+def _write_quantization(proto: onnx.GraphProto, graph: Graph) -> None:
+    """The annotations of tensors that are still there, with all that they name."""
+    if not graph.info.quantization:
+        return
+    visible: set[str] = set()
+    around: Graph | None = graph
+    while around is not None:
+        visible.update(v.name for v in around.values())
+        around = around.outer
+    for message in graph.info.quantization.values():
+        annotation = onnx.TensorAnnotation.FromString(message)
+        if visible.issuperset((annotation.tensor_name, *(p.value for p in annotation.quant_parameter_tensor_names))):
+            proto.quantization_annotation.append(annotation)
+
+
 def _write_graph(skeleton: _Skeleton, proto: onnx.GraphProto, graph: Graph) -> None:
     info = graph.info
     proto.name = graph.name
+    _describe(proto, info.graph_doc, info.graph_metadata)
+    _write_quantization(proto, graph)
     for value in graph.inputs:
         _write_info(proto.input.add(), value, value.type)
         if value.constant is not None:
-            _write_constant(skeleton, proto.initializer.add(), value.constant, value.name, value.doc)
+            _write_constant(skeleton, proto.initializer.add(), value.constant, value.name)
     for node in graph.nodes:
         _write_node(skeleton, proto, node)
     for value in graph.constants:
         if value.constant is not None and not (value.is_read and skeleton.absorbed.get(value) == len(value.uses)):
-            _write_constant(skeleton, proto.initializer.add(), value.constant, value.name, value.doc)
+            tensor = proto.initializer.add()
+            _describe(tensor, value.doc, value.metadata)
+            _write_constant(skeleton, tensor, value.constant, value.name)
     outputs = set(graph.outputs)
     for value in graph.outputs:
         declared = info.declared.get(value.name) if graph.outer is None else None
@@ -203,12 +255,10 @@ def _write_info(proto: onnx.ValueInfoProto, value: Value, kind: Type | None) -> 
     proto.name = value.name
     if kind is not None:
         proto.type.CopyFrom(write_type(kind))
-    proto.doc_string = value.doc
-    _put_props(proto.metadata_props, value.metadata)
+    _describe(proto, value.doc, value.metadata)
 
 
-def _write_constant(skeleton: _Skeleton, proto: onnx.TensorProto, constant: Constant, name: str, doc: str = "") -> None:
-    proto.doc_string = doc
+def _write_constant(skeleton: _Skeleton, proto: onnx.TensorProto, constant: Constant, name: str) -> None:
     if not write_tensor(proto, constant, name):
         return
     if constant.nbytes < INLINE_BYTES:
@@ -240,19 +290,24 @@ def _write_node(skeleton: _Skeleton, graph: onnx.GraphProto, node: Node) -> None
     operands = list(step.operands)
     for i, operand in enumerate(operands):
         if isinstance(operand, Constant):  # an attribute of the newest opset that is an operand in this one
-            skeleton.constants += 1
-            name = f"{node.label}.constant_{skeleton.constants}"
+            name = skeleton.constant_name(node)
             _write_constant(skeleton, graph.initializer.add(), operand, name)
             operands[i] = name
-    while operands and not operands[-1]:
+    least = op.least if isinstance(op, Room) else 0
+    while len(operands) > least and not operands[-1]:
         operands.pop()
+    operands += [""] * (least - len(operands))
     name = op.name_at(skeleton.opset) if isinstance(op, Room) else op.name
-    proto = graph.node.add(op_type=name, domain=op.domain, name=node.name, doc_string=node.doc)
+    proto = graph.node.add(op_type=name)
+    if op.domain:
+        proto.domain = op.domain
+    if node.name:
+        proto.name = node.name
+    _describe(proto, node.doc, node.metadata)
     proto.input.extend(str(o) for o in operands)
     proto.output.extend(node.gives[: len(step.results)])
-    if isinstance(op, Opaque):
+    if isinstance(op, Opaque) and op.overload:
         proto.overload = op.overload
-    _put_props(proto.metadata_props, node.metadata)
     for key, attribute in step.attributes.items():
         write_attribute(
             proto.attribute.add(),

@@ -46,7 +46,10 @@ def _is_effect_free(node: Node) -> bool:
 def unread_constant(site: Site) -> Patch | None:
     """A constant that nobody reads goes."""
     value = site.value
-    return Patch() if value is not None and value.is_constant and not value.is_read else None
+    if value is None or not value.is_constant or value.is_read:
+        return None
+    site.require(value.name not in site.graph.info.pinned, "nobody reads it, but a quantization annotation names it")
+    return Patch()
 
 
 PASS = Pass("eliminate_dead", (unread_node, unread_constant), __doc__ or "", backwards=True)
