@@ -180,10 +180,10 @@ def _annotate(graph: Graph) -> None:
 
 
 def _told(rule: Type, told: Type | None) -> Type | None:
-    """What is told is believed: which unnamed dims are the same too, where the rule says no more."""
-    from graphopt.ir.types import is_refinement, meet
+    """What is told is believed, which unnamed dims are the same too; the rule fills in what it leaves open."""
+    from graphopt.ir.types import meet
 
-    return told if is_refinement(told, rule) else meet(rule, told)
+    return meet(told, rule)
 
 
 def text(graph: Graph) -> str:

@@ -38,6 +38,7 @@ def command(
     from graphopt.api import compile as compile_model
     from graphopt.onnx_format.atomic import check_writable
     from graphopt.runtime.inputs import load_inputs
+    from graphopt.runtime.session import tensors
 
     if inputs and shapes:
         raise UsageError("--shapes is for random inputs: leave it out where --input gives arrays")
@@ -50,7 +51,7 @@ def command(
         session = compile_model(model, target=target)
         feeds = load_inputs(inputs) if inputs else session.random_inputs(shapes)
         step("running")
-        results = session.run(feeds)
+        results = tensors(session.run(feeds))
     if output is not None:
         from graphopt.onnx_format.atomic import AtomicOutput
         from graphopt.runtime.inputs import npz_bytes

@@ -6,7 +6,7 @@ else than it took, what both have in common is tried next, until nothing changes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from graphopt.errors import GraphError, GraphoptError
 from graphopt.ir.graph import Graph, Node, Value
@@ -18,10 +18,11 @@ from graphopt.ops.room import Room, unknown_dim
 ROUNDS = 3  # a shape that still changes then is left open; fewer by one in each loop within a loop
 
 
-def settle_bodies(node: Node, rounds: int = ROUNDS) -> None:
+def settle_bodies(node: Node, rounds: int = ROUNDS, *, anew: bool = False) -> None:
     """Give the inputs of a node's graphs the types that hold in every run, and what follows from them.
 
-    A declared shape of a carried value is not believed: it may be that of the first iteration alone.
+    A declared shape of a carried value is not believed: it may be that of the first iteration alone. `anew` is for
+    a node whose graphs capture values of which other types are known now.
     """
     op = node.op
     if not isinstance(op, ControlFlow):
@@ -33,11 +34,11 @@ def settle_bodies(node: Node, rounds: int = ROUNDS) -> None:
     for graph, types in zip(op.graphs, wanted, strict=True):
         if len(types) != len(graph.inputs) or max(op.fed_back.values(), default=-1) >= len(graph.outputs):
             continue
-        _give(graph, types if rounds else [_left_open(t) for t in types], rounds)
+        _give(graph, types if rounds else _without_carried(types, op.fed_back), rounds, anew=anew)
         for turn in range(1, rounds + 1):
             carried = {i: _common(graph.inputs[i].type, graph.outputs[o].type) for i, o in op.fed_back.items()}
             changed = [carried.get(i, v.type) for i, v in enumerate(graph.inputs)]
-            if not _give(graph, [_left_open(t) for t in changed] if turn == rounds else changed, rounds):
+            if not _give(graph, _without_carried(changed, op.fed_back) if turn == rounds else changed, rounds):
                 break
 
 
@@ -52,14 +53,19 @@ def _left_open(kind: Type | None) -> Type | None:
     return kind.with_shape(None) if isinstance(kind, TensorType) else kind
 
 
-def _give(graph: Graph, types: Sequence[Type | None], rounds: int) -> bool:
+def _without_carried(types: Sequence[Type | None], carried: Container[int]) -> list[Type | None]:
+    """Types of inputs, the shapes of those that are carried left open."""
+    return [_left_open(t) if i in carried else t for i, t in enumerate(types)]
+
+
+def _give(graph: Graph, types: Sequence[Type | None], rounds: int, *, anew: bool = False) -> bool:
     """Write down the inputs' types, and infer the graph again; False where they are what they were."""
     changed = False
     for value, kind in zip(graph.inputs, types, strict=True):
         if kind is not None and not (is_refinement(kind, value.type) and is_refinement(value.type, kind)):
             graph.set_type(value, kind)
             changed = True
-    if changed:
+    if changed or anew:
         _infer_again(graph, rounds - 1)
     return changed
 
@@ -67,7 +73,7 @@ def _give(graph: Graph, types: Sequence[Type | None], rounds: int) -> bool:
 def _infer_again(graph: Graph, rounds: int) -> None:
     """Infer every type in a graph anew; what its operator's rule does not know is what it was declared to be."""
     for node in graph.nodes:
-        settle_bodies(node, max(rounds, 0))
+        settle_bodies(node, max(rounds, 0), anew=True)
         try:
             found = infer(node)
         except (GraphoptError, ValueError, IndexError, TypeError):

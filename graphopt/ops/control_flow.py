@@ -95,6 +95,16 @@ class If(ControlFlow):
         return tuple(call(self.then_branch if _is_true(condition) else self.else_branch, ()))
 
 
+def _unchanged(step: Step) -> Step:
+    return step
+
+
+def _loop_down(step: Step) -> Step:
+    if len(step.operands) <= Loop.least:
+        raise OpsetError("Loop that carries nothing needs opset 11")
+    return step
+
+
 @operator("Loop", since=1)
 class Loop(ControlFlow):
     """Runs the body up to `trips` times while the condition holds; what it carries, and scans. ONNX Loop-25.
@@ -107,6 +117,8 @@ class Loop(ControlFlow):
     condition = operand(BOOL, optional=True)
     carried = operand(ALL, optional=True, variadic=True)
     body: Graph
+    least = 2  # what ONNX asks for, although both are optional
+    adapters = (Adapter(11, _unchanged, _loop_down),)
 
     def infer(
         self, trips: Fact | None = None, condition: Fact | None = None, *carried: Known
@@ -297,10 +309,6 @@ class SequenceMap(ControlFlow):
 
     def run(self, call: Call, *operands: np.ndarray) -> tuple[np.ndarray, ...]:
         """The sequences of outputs."""
-        from graphopt.ir.types import SequenceType as Seq
-
         count = len(operands[0])
-        is_sequence = [isinstance(v.type, Seq) for v in self.body.inputs]
-        del is_sequence
         runs = [call(self.body, [o[i] if o.dtype == object else o for o in operands]) for i in range(count)]
         return tuple(packed(run[k] for run in runs) for k in range(len(self.body.outputs)))

@@ -203,6 +203,7 @@ class Room(Operator):
     kinds: ClassVar[Mapping[str, Kind]] = MappingProxyType({})
     held: ClassVar[tuple[str, ...]] = ()  # the attributes that hold graphs
     type_only: ClassVar[frozenset[int]] = frozenset()  # operands of which only type and shape matter
+    least: ClassVar[int] = 0  # operands that are written even where they are left out
 
     infer: ClassVar[Callable[..., Type | tuple[Type | None, ...] | None]]
     kernel: ClassVar[Callable[..., np.ndarray | tuple[np.ndarray, ...]]]

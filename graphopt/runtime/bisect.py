@@ -12,6 +12,7 @@ from graphopt.analysis.equal import compare
 from graphopt.errors import GraphoptError
 from graphopt.runtime.inputs import nudged
 from graphopt.runtime.onnxruntime import OnnxRuntimeSession
+from graphopt.runtime.session import tensors
 from graphopt.runtime.verification import Suspect
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class _Runner:
     def values(self, names: Sequence[str]) -> Iterator[tuple[str, _Triple]]:
         """For each value: of the original, of the original on moved inputs, of the result.
 
-        Values that cannot be outputs (sequences) are left out.
+        Values that are no tensors (sequences) are left out.
         """
         try:
             session = self._session(self._original, names)
@@ -95,7 +96,8 @@ class _Runner:
                 yield from self.values(names[: len(names) // 2])
                 yield from self.values(names[len(names) // 2 :])
             return
-        yield from ((name, (base[name], moved[name], other[name])) for name in names)
+        whole = [n for n in names if n in tensors(base) and n in tensors(other)]
+        yield from ((name, (base[name], moved[name], other[name])) for name in whole)
 
     def _session(self, model: tuple[onnx.ModelProto, Path], names: Sequence[str]) -> OnnxRuntimeSession:
         proto, folder = model

@@ -12,6 +12,7 @@ import numpy as np
 from graphopt.errors import ModelError, UsageError
 from graphopt.ir.dims import Dim, symbol
 from graphopt.ir.types import DTYPES, DType, SequenceType, TensorType, Type, boolean, string
+from graphopt.ops.sequence import boxed, packed
 from graphopt.runtime.session import BaseSession
 
 if TYPE_CHECKING:
@@ -138,11 +139,24 @@ class OnnxRuntimeSession(BaseSession):
             results = self._session.run(list(self._outputs), dict(feeds))
         except Exception as error:  # its exceptions share no base but Exception
             raise ModelError(f"{self.name}: {explain(str(error))}") from error
-        for name, array in zip(self._outputs, results, strict=True):
-            if not isinstance(array, np.ndarray):
-                kind = self._outputs[name] or type(array).__name__
-                raise ModelError(f"{self.name}: the output `{name}` is {kind}, and only tensors can be given back")
-        return dict(zip(self._outputs, results, strict=True))
+        return {name: self._given_back(name, value) for name, value in zip(self._outputs, results, strict=True)}
+
+    def _given_back(self, name: str, value: object) -> np.ndarray:
+        """An output; sequences and optionals as arrays of objects (see `graphopt.ops.sequence`).
+
+        Raises:
+            ModelError: it is a map.
+        """
+        if isinstance(value, np.ndarray):
+            return value
+        if value is None:
+            return boxed(None)
+        if isinstance(value, list) and all(isinstance(v, np.ndarray) for v in value):
+            return packed(value)
+        kind = self._outputs[name] or type(value).__name__
+        raise ModelError(
+            f"{self.name}: the output `{name}` is {kind}, and only tensors and sequences can be given back"
+        )
 
 
 def explain(message: str) -> str:

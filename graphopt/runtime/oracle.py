@@ -20,6 +20,7 @@ from graphopt.ir.dims import Expr
 from graphopt.ir.graph import Graph
 from graphopt.ir.types import TensorType
 from graphopt.runtime.interpreter import Interpreter, without_kernel
+from graphopt.runtime.session import tensors
 
 ORACLE_MACS = 30_000_000_000  # for all inputs of one verification together: about ten seconds on two cores
 ORACLE_ELEMENTS = 1 << 28  # of one value: 2 GB in float64
@@ -67,7 +68,7 @@ class Oracle:
             return f"a value has {largest:,} elements, and {ORACLE_ELEMENTS:,} are the limit"
         self._left -= work
         try:
-            return Interpreter(graph, np.float64, nudge=nudge).run(feeds)
+            return tensors(Interpreter(graph, np.float64, nudge=nudge).run(feeds))
         except (GraphoptError, MemoryError) as error:
             self._graph, self._why_not = None, f"the interpreter failed: {error}"
             return self._why_not

@@ -96,6 +96,27 @@ class BaseSession(ABC):
         return ordered[0] if len(ordered) == 1 else ordered
 
 
+def tensors(results: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Results with sequences and optionals taken apart: a sequence `y` is `y.length`, `y[0]`, `y[1]`, ..."""
+    found: dict[str, np.ndarray] = {}
+    for name, array in results.items():
+        if array.dtype != object or not _holds_arrays(array):
+            found[name] = array
+        elif array.ndim == 0:
+            found[f"{name}.length"] = np.asarray(array[()] is not None)
+            if array[()] is not None:
+                found.update(tensors({f"{name}[0]": np.asarray(array[()])}))
+        else:
+            found[f"{name}.length"] = np.asarray(len(array))
+            found.update(tensors({f"{name}[{i}]": np.asarray(element) for i, element in enumerate(array)}))
+    return found
+
+
+def _holds_arrays(array: np.ndarray) -> bool:
+    """Whether an array of objects is a sequence or an optional, and no tensor of strings."""
+    return array.ndim <= 1 and all(isinstance(e, np.ndarray) or e is None for e in array.ravel().tolist())
+
+
 def check_feeds(
     feeds: Mapping[str, np.ndarray],
     accepts: Mapping[str, Type | None],

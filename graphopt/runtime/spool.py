@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from graphopt.runtime.session import tensors
 from graphopt.runtime.verification import Case
 
 SPILL_BYTES = 1 << 24  # larger arrays go to temporary files, and are mapped when they are asked for
@@ -35,8 +36,8 @@ class Spool:
         self._folder.cleanup()
 
     def put(self, key: tuple[str, bool, Case], arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep the outputs of one run."""
-        self._kept[key] = {name: self._store(array) for name, array in arrays.items()}
+        """Keep the outputs of one run, sequences taken apart."""
+        self._kept[key] = {name: self._store(array) for name, array in tensors(arrays).items()}
 
     def get(self, key: tuple[str, bool, Case]) -> Arrays | None:
         """The outputs of a run."""

@@ -33,6 +33,7 @@ from graphopt.runtime.bisect import Touched, first_difference
 from graphopt.runtime.explore import Options, Runs, listed
 from graphopt.runtime.onnxruntime import OnnxRuntimeSession
 from graphopt.runtime.oracle import ORACLE_MACS, GraphSource, Oracle
+from graphopt.runtime.session import tensors
 from graphopt.runtime.spool import Arrays, Spool
 from graphopt.runtime.verification import Case, CaseVerdict, OutputVerdict, Verification, broken, not_run
 
@@ -140,6 +141,8 @@ class _Judge:
         lazy = _Lazy(self, case)
         verdicts = []
         for name, base in a0.items():
+            if any(name not in run for run in (a0 if a1 is None else a1, b0, b1)):
+                continue  # an element of a sequence of another length, which `NAME.length` tells
             self._remember(name, base, b0[name])
             noise = [base] if a1 is None else [base, a1[name]]
             wide = truth.get(name) if isinstance(truth, dict) else None
@@ -209,7 +212,7 @@ class _Judge:
         base = self.original[0]
         try:
             session = OnnxRuntimeSession(base.path, optimize="fold", threads=self.options.threads)
-            return session.run(self.options.feeds(base.inputs, case))
+            return tensors(session.run(self.options.feeds(base.inputs, case)))
         except GraphoptError:
             return {}
 
@@ -219,7 +222,7 @@ class _Judge:
         try:
             if self._session is None:
                 self._session = OnnxRuntimeSession(base.path, optimize=False, threads=self.options.threads)
-            return self._session.run(made.nudged(self.options.feeds(base.inputs, case)))
+            return tensors(self._session.run(made.nudged(self.options.feeds(base.inputs, case))))
         except GraphoptError:
             return {}
 
