@@ -230,6 +230,7 @@ class Engine:
             refreshed = self._propagate(better)
         self.bytes += growth
         after = sum((cost(n, self.binding) for n in (*site.match.order, *drafted) if n.graph is not None), Cost())
+        made = [inner for n in drafted for inner in (n, *(i for g in n.op.graphs for i in g.walk()))]
         standing = (new_value(new).producer for _, new in patch.replace)
         step = Applied(
             number=len(self.applied),
@@ -239,7 +240,7 @@ class Engine:
             root=site.key,
             matched=tuple(n.id for n in site.match.order),
             removed=tuple(n.id for n in removed),
-            made=tuple(map(entry_of, drafted)),
+            made=tuple(map(entry_of, made)),
             kept=tuple(dict.fromkeys(n.id for n in standing if n in site.match.order)),
             replaced=tuple(replaced),
             facts=dict(site.facts),
@@ -251,7 +252,7 @@ class Engine:
         self._missed.pop((rule.name, step.root), None)
         sources = [o.producer for n in (*removed, *drafted) for o in reads(n) if o.producer is not None]
         return [
-            *(inner for n in drafted for inner in (n, *(i for g in n.op.graphs for i in g.walk()))),
+            *made,
             *refreshed,
             *around,
             *sources,
@@ -280,6 +281,8 @@ class Engine:
         """Give a new node the name and papers of the matched node that it stands for, and all origins."""
         kin = [n for n in site.match.order if type(n.op) is type(node.op) and not _is_taken(n, site)]
         model = kin[0] if kin else site.root
+        if model is not None and _is_taken(model, site):  # two nodes of one name are refused by ONNX Runtime
+            model = None
         if model is not None and not node.name:
             node.name = model.name
             node.doc, node.metadata = model.doc, model.metadata
