@@ -812,18 +812,27 @@ def _check_read(value: Value, reader: Node | Graph, at: Node | None, scope: Grap
         raise GraphError(f"{reader!r} reads {value!r} before it is defined")
 
 
+def path_of(value: Value) -> str:
+    """A name that no other value of the model has: `NODE/GRAPH/NAME` inside of a node's graph, by the node's id."""
+    path, graph = value.name, value.graph
+    while graph is not None and graph.outer is not None and graph.owner is not None:
+        path = f"{graph.owner.id}/{graph.owner.op.graphs.index(graph)}/{path}"
+        graph = graph.outer
+    return path
+
+
 class ByName:
-    """Finds values by name while a graph changes: a table that is made again when it turns out to be old."""
+    """Finds values by path while a graph changes: a table that is made again when it turns out to be old."""
 
     def __init__(self, values: Callable[[], Iterable[Value]]) -> None:
         self._values = values
         self._table: dict[str, Value] = {}
 
     def __call__(self, name: str) -> Value | None:
-        """The value that has the name now; None where none does."""
+        """The value that has the path now (see `path_of`); None where none does."""
         found = self._table.get(name)
-        if found is None or found.name != name or found.graph is None:
-            self._table = {v.name: v for v in self._values()}
+        if found is None or found.graph is None or path_of(found) != name:
+            self._table = {path_of(v): v for v in self._values()}
             found = self._table.get(name)
         return found
 

@@ -157,7 +157,8 @@ class _GraphReader:
             found = self.scope.get(output.name) or self.visible.get(output.name)
             if found is None:
                 raise ModelError(f"the output `{output.name}` is computed by no node: export the model again")
-            self.declare(found, output)
+            if found.graph is graph:  # what a branch says of a value from outside holds in the branch alone
+                self.declare(found, output)
             graph.set_output(i, found)
         return graph
 

@@ -34,19 +34,32 @@ def settle_bodies(node: Node, rounds: int = ROUNDS, *, anew: bool = False) -> No
     for graph, types in zip(op.graphs, wanted, strict=True):
         if len(types) != len(graph.inputs) or max(op.fed_back.values(), default=-1) >= len(graph.outputs):
             continue
-        _give(graph, types if rounds else _without_carried(types, op.fed_back), rounds, anew=anew)
+        if op.fed_back:
+            _doubt(graph)
+        first = [_left_open(v.type) if t is None and i in op.fed_back else t
+                 for i, (t, v) in enumerate(zip(types, graph.inputs, strict=True))]  # fmt: skip
+        _give(graph, first if rounds else _without_carried(first, op.fed_back), rounds, anew=anew)
         for turn in range(1, rounds + 1):
-            carried = {i: _common(graph.inputs[i].type, graph.outputs[o].type) for i, o in op.fed_back.items()}
+            carried = {i: _common(graph.inputs[i], graph.outputs[o]) for i, o in op.fed_back.items()}
             changed = [carried.get(i, v.type) for i, v in enumerate(graph.inputs)]
             if not _give(graph, _without_carried(changed, op.fed_back) if turn == rounds else changed, rounds):
                 break
 
 
-def _common(a: Type | None, b: Type | None) -> Type | None:
+def _common(taken: Value, given: Value) -> Type | None:
     try:
-        return join(a, b, unknown_dim)
+        common = join(taken.type, given.type, unknown_dim)
     except GraphError:
-        return None
+        common = None
+    return _left_open(taken.type) if common is None else common
+
+
+def _doubt(graph: Graph) -> None:
+    """Leave open the shapes that opaque nodes are declared to give: they may be those of the first iteration."""
+    for node in graph.walk():
+        if node.op.is_opaque:
+            for result in node.results:
+                graph.set_type(result, _left_open(result.type))
 
 
 def _left_open(kind: Type | None) -> Type | None:

@@ -58,7 +58,7 @@ class ControlFlow(Room):
         """Whether all that the graphs do depends on what they read alone."""
         from graphopt.ops.infer import facts as facts_of
 
-        inner = (n for g in self.graphs for n in g.walk())
+        inner = (n for g in self.graphs for n in g.nodes)  # each asks those in its own graphs
         return all(isinstance(n.op, Room) and n.op.is_pure(*facts_of(n)) for n in inner)
 
 

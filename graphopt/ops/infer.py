@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from graphopt.errors import GraphoptError, TypeRuleError
 from graphopt.ir.graph import Graph, Node, Value
-from graphopt.ir.types import OptionalType, SequenceType, TensorType, Type, meet
-from graphopt.ops.room import FOLLOWED, Collection, Fact, Room, UnknownRankError
+from graphopt.ir.types import OptionalType, SequenceType, TensorType, Type, boolean, i64, meet
+from graphopt.ops.room import BOOL, FOLLOWED, INTEGER, Collection, Fact, Room, UnknownRankError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,8 +65,12 @@ def infer(node: Node) -> list[Inferred]:
     if not isinstance(op, Room):
         return unknown
     known = tuple(map(known_of, node.operands))
-    if any(k is None and o is not None for k, o in zip(known, node.operands, strict=True)) and not op.held:
-        return unknown
+    if any(k is None and o is not None for k, o in zip(known, node.operands, strict=True)):
+        if not op.held:
+            return unknown
+        known = tuple(
+            _there(op, i, k) if o is not None else k for i, (k, o) in enumerate(zip(known, node.operands, strict=True))
+        )
     check_operands(op, known, node.operands)
     try:
         found = op.infer(*known)
@@ -83,6 +87,13 @@ def infer(node: Node) -> list[Inferred]:
         Inferred(types[i], elements if i == 0 else None) if i < len(types) else Inferred(None)
         for i in range(len(node.results))
     ]
+
+
+def _there(op: Room, index: int, known: Fact | Collection | None) -> Fact | Collection | None:
+    """What is known of an operand that is there: where nothing is, still that a condition or a count is one."""
+    kinds = op.slots[min(index, len(op.slots) - 1)].kinds
+    sure = boolean if kinds == BOOL else i64 if kinds == INTEGER else None
+    return known if known is not None or sure is None else Fact(TensorType(sure, None))
 
 
 def check_operands(

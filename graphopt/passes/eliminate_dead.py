@@ -32,13 +32,14 @@ def unread_node(site: Site) -> Patch | None:
     node = site.node
     if any(r.is_read for r in node.results):
         return None
-    for inner in (node, *(n for g in node.op.graphs for n in g.walk())):
-        if not _is_effect_free(inner):
-            raise Refused(f"nobody reads it, but `{inner.op}` is of a foreign domain and may have effects")
+    inner = next((n for n in (node, *(n for g in node.op.graphs for n in g.walk())) if not is_effect_free(n)), None)
+    if inner is not None:
+        raise Refused(f"nobody reads it, but `{inner.op}` is of a foreign domain and may have effects")
     return Patch()
 
 
-def _is_effect_free(node: Node) -> bool:
+def is_effect_free(node: Node) -> bool:
+    """Whether a node does nothing but compute its results, as far as its domain tells (see its graphs' nodes too)."""
     return node.op.domain in STANDARD
 
 

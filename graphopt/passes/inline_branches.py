@@ -28,6 +28,7 @@ from graphopt.analysis.evaluate import needed
 from graphopt.ir.graph import Graph, Node, Value, copy_graph
 from graphopt.ops.control_flow import If
 from graphopt.ops.shape import Identity
+from graphopt.passes.eliminate_dead import is_effect_free
 from graphopt.rewrite.pattern import some
 from graphopt.rewrite.rule import EXACT, Pass, rule
 from graphopt.rewrite.site import Draft, Site
@@ -42,6 +43,8 @@ def known_branch(site: Site) -> list[Draft] | None:
     if not isinstance(node.op, If) or known is None or known.size != 1 or not isinstance(known.item(), bool):
         return None
     branch = node.op.then_branch if known.item() else node.op.else_branch
+    effect = next((n for n in set(branch.nodes) - set(needed(branch, branch.outputs)) if not is_effect_free(n)), None)
+    site.require(effect is None, f"nobody reads what `{effect and effect.op}` gives, but it may have effects")
     return _copied(site, branch, _taken_names(node))
 
 
@@ -59,15 +62,13 @@ def _copied(site: Site, branch: Graph, taken: set[str]) -> list[Draft]:
         for old, new in zip(inner.results, made.results, strict=True):
             new.name = "" if old.name in taken else old.name
             copies[old] = new
-    outputs = [copies.get(o, o) for o in branch.outputs]
-    return [_own(site, value, i) for i, value in enumerate(outputs)]
-
-
-def _own(site: Site, value: Value, index: int) -> Draft:
-    """A value that can take the name of the If's result: where that is an output, no constant and none from outside."""
-    is_new = value.producer in site.nodes
-    needs_node = site.node.results[index].is_output and not is_new
-    return site.apply(Identity(), value) if needs_node else Draft(site, value)
+    outputs: list[Draft] = []
+    for result, output in zip(site.node.results, branch.outputs, strict=False):
+        value = copies.get(output, output)
+        can_take_name = value.producer in site.nodes and all(o.value is not value for o in outputs)
+        needs_node = result.is_output and not can_take_name  # a constant, a value from outside, or another output
+        outputs.append(site.apply(Identity(), value) if needs_node else Draft(site, value))
+    return outputs
 
 
 def _taken_names(node: Node) -> set[str]:

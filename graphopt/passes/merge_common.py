@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from graphopt.ir.graph import OMITTED, ByName, Graph, Node, Value
+from graphopt.ir.graph import OMITTED, ByName, Graph, Node, Value, path_of
 from graphopt.ops.infer import facts
 from graphopt.ops.room import Room, Trait
 from graphopt.rewrite.pattern import some
@@ -84,7 +84,7 @@ def _merge_constants(graph: Graph) -> Rewrite:
         peers = seen.setdefault((value.graph, value.constant.type, fingerprint), [])
         for other in peers:
             if other.graph is value.graph and other.constant is not None and other.constant.same(value.constant):
-                site.note("kept", other.name)
+                site.note("kept", path_of(other))
                 return Patch(((value, other),))
         peers.append(value)
         return None

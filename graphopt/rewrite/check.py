@@ -240,6 +240,8 @@ def _small(kind: object, extent: int | None, *, fixed: bool) -> TensorType | Non
 
 def _retype(graph: Graph) -> bool:
     for node in graph.nodes:
+        if not all(_retype(inner) for inner in node.op.graphs):
+            return False
         for result in node.results:
             result.type, result.elements = None, None
         try:

@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 from graphopt.analysis.cost import Cost, attribute_bytes, binding, constant_bytes, cost
 from graphopt.analysis.evaluate import reads
 from graphopt.errors import GraphoptError
-from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.graph import OMITTED, Graph, Node, Value, path_of
 from graphopt.ir.operator import Operator
 from graphopt.ir.types import TensorType, meet
 from graphopt.ops.algebra import Refused
@@ -200,7 +200,7 @@ class Engine:
         Raises:
             Refused: an output would lose its name, or the growth budget would be exceeded.
         """
-        graph = site.graph
+        graph, root = site.graph, site.key
         drafted = needed_nodes(site, patch)
         before = sum((cost(n, self.binding) for n in site.match.order), Cost())
         with changing(graph):
@@ -237,7 +237,7 @@ class Engine:
             pass_name=pass_name,
             rule=rule.name,
             cls=rule.cls.value,
-            root=site.key,
+            root=root,
             matched=tuple(n.id for n in site.match.order),
             removed=tuple(n.id for n in removed),
             made=tuple(map(entry_of, made)),
@@ -298,9 +298,9 @@ class Engine:
             raise Refused(f"the output `{old.name}` must keep its name, and `{new.name}` is {what}")
         if old.is_output and new.is_constant:
             raise Refused(f"the output `{old.name}` must keep a producer, and it would be a constant")
-        takes_name = old.is_output or new in fresh
+        takes_name = (old.is_output or new in fresh) and old.name != OMITTED
         known = meet(old.type, new.type)  # the two are equal: what is known of either holds
-        if known != new.type:
+        if known != new.type and (new in fresh or new.graph is old.graph):  # outside, only where a branch is taken
             graph.set_type(new, known, new.elements)
         graph.replace_uses(old, new)
         if takes_name:
@@ -358,7 +358,7 @@ class Engine:
     def missed(self) -> tuple[Missed, ...]:
         """Refusals whose sites are still there."""
         nodes = {n.id for n in self.graph.walk()}
-        names = {v.name for v in values_of(self.graph)}
+        names = {path_of(v) for v in values_of(self.graph)}
         return tuple(m for m in self._missed.values() if m.root in nodes or m.root in names)
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 
 from graphopt.errors import GraphError, UsageError
 from graphopt.ir.constant import Constant
-from graphopt.ir.graph import Graph, Node, Use, Value
+from graphopt.ir.graph import Graph, Node, Use, Value, path_of
 from graphopt.ir.operator import Operator
 from graphopt.ir.types import DType, TensorType
 from graphopt.ops.algebra import Refused
@@ -94,13 +94,13 @@ class Site:
 
     @property
     def key(self) -> int | str:
-        """What the record calls the site by: its node's id, or its value's name."""
-        return self.root.id if self.root is not None else self.value.name if self.value is not None else ""
+        """What the record calls the site by: its node's id, or its value's path."""
+        return self.root.id if self.root is not None else path_of(self.value) if self.value is not None else ""
 
     @property
     def label(self) -> str:
         """What people call the site by."""
-        return self.root.label if self.root is not None else str(self.key)
+        return self.root.label if self.root is not None else self.value.name if self.value is not None else ""
 
     def named(self, name: str) -> Node:
         """The matched node that the pattern calls `name`."""
