@@ -8,14 +8,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import onnx
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from networks import networks
 from numeric import EXTENT, differences, feeds
 
 import graphopt
 from graphopt.analysis.equal import compare, compare_bits
-from graphopt.errors import TypeRuleError
+from graphopt.errors import ModelError, TypeRuleError
 from graphopt.ir.constant import Constant
 from graphopt.ir.dims import substitute, symbol
 from graphopt.ir.graph import Graph, copy_graph
@@ -119,6 +119,15 @@ def test_text_and_file_read_back(graph: Graph, level: str, target: str) -> None:
 
 def run(data: bytes, given: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
     """ONNX Runtime's results with its optimizers off, and on."""
+    try:
+        return _run(data, given)
+    except ModelError as error:
+        if "Pad should be smaller than kernel" in str(error):
+            reject()  # ONNX Runtime's optimizers fold a Pad into a pool that it then refuses
+        raise
+
+
+def _run(data: bytes, given: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
     return [dict(OnnxRuntimeSession(data, optimize=o, threads=1).run(given)) for o in (False, True)]
 
 

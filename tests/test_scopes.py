@@ -149,3 +149,20 @@ def test_depth_costs_no_more_than_size():
         inner = f'%w{i} = Loop(%n, %p, %x) {{body=graph "b{i}" ({takes}) -> ({gives}) {{\n{inner}\n}}}}'
     graph = graphopt.parse(f"(%x: f32[2], %n: i64[], %p: bool[]) -> (%w0) {{ {inner} }}")
     assert len(list(graphopt.optimize(graph).graph.walk())) == 31
+
+
+def test_elements_of_a_sequence_may_have_other_shapes_each(tmp_path):
+    graph = read(
+        """g (float[5] x) => (int64[1] y) <int64[2] parts = {2, 3}, int64 zero = {0}, int64 one = {1},
+                                            int64[1] yes = {1}, int64[1] no = {2}> {
+            s = SplitToSequence <axis = 0> (x, parts)
+            a = SequenceAt(s, zero)
+            b = SequenceAt(s, one)
+            p = Shape(a)
+            q = Shape(b)
+            e = Equal(p, q)
+            y = Where(e, yes, no)
+        }""",
+        tmp_path,
+    )
+    same(graph, optimized(graph), {"x": np.ones(5, np.float32)})

@@ -59,9 +59,17 @@ def shape_of(step: Step, index: int = 0) -> tuple[object, ...] | None:
 
 
 def integer_of(step: Step, name: str, default: int) -> int:
-    """An integer attribute."""
+    """An integer attribute.
+
+    Raises:
+        OpsetError: it is of another kind.
+    """
     attribute = step.attributes.get(name)
-    return attribute.value if attribute is not None and isinstance(attribute.value, int) else default
+    if attribute is None:
+        return default
+    if not isinstance(attribute.value, int):
+        raise OpsetError(f"the attribute {name!r} is {attribute.kind.name}, not INT")
+    return attribute.value
 
 
 def with_operand(step: Step, index: int, operand: Constant | None) -> Step:
@@ -190,6 +198,8 @@ def _chain(*steps: Callable[[Step], Step]) -> Callable[[Step], Step]:
 def _constant(attribute: Attribute, step: Step, name: str) -> Constant:
     if attribute.kind in (Kind.INTS, Kind.INT):
         return Constant.of(np.asarray(attribute.value, np.int64))
+    if attribute.kind not in (Kind.FLOAT, Kind.FLOATS):
+        raise OpsetError(f"the attribute {name!r} is {attribute.kind.name}, and numbers are expected")
     known = step.facts[0] if step.facts else None
     if known is None:
         raise OpsetError(f"the attribute {name!r} became an operand of the data's type, which is not known here")

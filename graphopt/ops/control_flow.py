@@ -29,7 +29,7 @@ from graphopt.ops.room import (
     operator,
     unknown_dim,
 )
-from graphopt.ops.sequence import packed
+from graphopt.ops.sequence import one_of, packed
 
 if TYPE_CHECKING:
     from graphopt.ir.graph import Graph
@@ -305,7 +305,7 @@ class SequenceMap(ControlFlow):
         return tuple(SequenceType(v.type) for v in self.body.outputs)
 
     def starts(self, *facts: Known) -> tuple[list[Type | None], ...]:
-        return ([k.type.element if isinstance(k, Collection) else _type(k) for k in facts],)
+        return ([one_of(k.type.element) if isinstance(k, Collection) else _type(k) for k in facts],)
 
     def run(self, call: Call, *operands: np.ndarray) -> tuple[np.ndarray, ...]:
         """The sequences of outputs."""

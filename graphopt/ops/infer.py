@@ -108,8 +108,8 @@ def check_operands(
     variadic = bool(slots) and slots[-1].variadic
     if len(known) > len(slots) and not variadic:
         raise TypeRuleError(f"{op.name} takes at most {len(slots)} operands and has {len(known)}")
-    for i, slot in enumerate(slots):
-        given = known[i] if i < len(known) else None
+    for i in range(max(len(slots), len(known))):
+        slot, given = slots[min(i, len(slots) - 1)], known[i] if i < len(known) else None
         if given is None:
             is_there = operands is not None and i < len(operands) and operands[i] is not None
             if not slot.optional and not is_there:

@@ -38,8 +38,8 @@ class Reduction(Room):
             return TensorType(x.dtype, tuple(kept))
         if self.keepdims:
             return TensorType(x.dtype, unknown_shape(x.rank))
-        count = None if axes is None else length_of(axes)  # each axis is named once
-        return TensorType(x.dtype, unknown_shape(x.rank - count) if count and count <= x.rank else None)
+        is_one = axes is not None and length_of(axes) == 1 and x.rank > 0  # more may name an axis twice
+        return TensorType(x.dtype, unknown_shape(x.rank - 1) if is_one else None)
 
     def _chosen(self, rank: int, axes: tuple[int, ...] | None) -> set[int] | None:
         if axes is None:

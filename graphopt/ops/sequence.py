@@ -43,8 +43,15 @@ def boxed(element: object) -> np.ndarray:
     return made
 
 
+def one_of(kind: Type | None) -> Type | None:
+    """The type of one element of a sequence: a dim that is no number may be another in each."""
+    if not isinstance(kind, TensorType) or kind.shape is None:
+        return kind
+    return kind.with_shape(tuple(d if isinstance(d, int) else unknown_dim() for d in kind.shape))
+
+
 def _element(sequence: Collection) -> Type | None:
-    return sequence.type.element
+    return one_of(sequence.type.element)
 
 
 def _must_be_one(position: Fact | None) -> None:
@@ -59,7 +66,10 @@ class SequenceEmpty(Room):
     dtype: int | None = None
 
     def infer(self) -> Type:
-        return SequenceType(TensorType(f32 if self.dtype is None else dtype_of_code(self.dtype), None))
+        try:
+            return SequenceType(TensorType(f32 if self.dtype is None else dtype_of_code(self.dtype), None))
+        except GraphError as error:
+            raise TypeRuleError(str(error)) from None
 
     def kernel(self) -> np.ndarray:
         return packed(())
@@ -251,7 +261,7 @@ class OptionalGetElement(Room):
     traits = frozenset({Trait.PARTIAL})
 
     def infer(self, optional: Fact | Collection) -> Type | None:
-        return optional.type.element if isinstance(optional.type, OptionalType) else optional.type
+        return one_of(optional.type.element) if isinstance(optional.type, OptionalType) else optional.type
 
     def kernel(self, optional: np.ndarray) -> np.ndarray:
         if optional.dtype != object or optional.ndim:

@@ -169,7 +169,8 @@ class DFT(Room):
         if x is None or not results or not isinstance(chosen, int):
             return 0
         at = chosen % x.rank
-        length = (_number(facts[1]) if len(facts) > 1 and facts[1] is not None else None) or x.shape[at]
+        told = _number(facts[1]) if len(facts) > 1 and facts[1] is not None else None
+        length = x.shape[at] if told is None else told
         return product((*x.shape[:at], *x.shape[at + 1 : -1])) * _fft_macs(length)
 
 
@@ -237,7 +238,7 @@ class STFT(Room):
         """Those of a fast transform of each frame."""
         out, window = results[0].shape if results else None, facts[2] if len(facts) > 2 else None
         length = _number(facts[3]) if len(facts) > 3 and facts[3] is not None else None
-        if length is None and window is not None:
+        if length is None and window is not None and window.type.shape:
             length = window.shape[0]
         return 0 if out is None or length is None else product(out[:2]) * _fft_macs(length)
 

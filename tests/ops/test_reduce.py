@@ -106,7 +106,8 @@ def test_symbolic_axes(room):
     assert reduced(None, noop_with_empty_axes=1) == x.shape
     assert reduced(Fact(i64[0], Constant.of(np.zeros(0, np.int64))), noop_with_empty_axes=1) == x.shape
     assert len(reduced(Fact(i64["K"]))) == 3
-    assert len(reduced(Fact(i64[2]), keepdims=0)) == 1
+    assert len(reduced(Fact(i64[1]), keepdims=0)) == 2
+    assert reduced(Fact(i64[2]), keepdims=0) is None  # both may name the same axis
     assert reduced(Fact(i64["K"]), keepdims=0) is None
     assert inferred(room(), Fact(TensorType(f32, None)), None) == (TensorType(f32, None),)
 
