@@ -14,6 +14,7 @@ import numpy as np
 
 from graphopt.errors import GraphError, OpsetError, TypeRuleError
 from graphopt.ir.types import SequenceType, TensorType, Type, boolean, i64, join
+from graphopt.ops.adapters import same
 from graphopt.ops.room import (
     ANY,
     BOOL,
@@ -95,10 +96,6 @@ class If(ControlFlow):
         return tuple(call(self.then_branch if _is_true(condition) else self.else_branch, ()))
 
 
-def _unchanged(step: Step) -> Step:
-    return step
-
-
 def _loop_down(step: Step) -> Step:
     if len(step.operands) <= Loop.least:
         raise OpsetError("Loop that carries nothing needs opset 11")
@@ -118,7 +115,7 @@ class Loop(ControlFlow):
     carried = operand(ALL, optional=True, variadic=True)
     body: Graph
     least = 2  # what ONNX asks for, although both are optional
-    adapters = (Adapter(11, _unchanged, _loop_down),)
+    adapters = (Adapter(11, same, _loop_down),)
 
     def infer(
         self, trips: Fact | None = None, condition: Fact | None = None, *carried: Known

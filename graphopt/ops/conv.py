@@ -17,7 +17,7 @@ from graphopt.ops.algebra import LinearWeights, Refused
 from graphopt.ops.bind import Like, Operand, apply
 from graphopt.ops.broadcast import fits
 from graphopt.ops.convolve import convolve, convolve_transposed, total_padding
-from graphopt.ops.room import FLOAT, Fact, NoKernelError, Room, Trait, operand, operator, unknown_dim
+from graphopt.ops.room import FLOAT, MICROSOFT, Fact, NoKernelError, Room, Trait, operand, operator, unknown_dim
 from graphopt.ops.single import in_single
 from graphopt.ops.window import SAME, Window, place, result_sizes, steps
 
@@ -132,7 +132,7 @@ class Conv(_Convolution):
         return self.convolve(x, w, b)
 
 
-@operator("FusedConv", since=1, domain="com.microsoft")
+@operator("FusedConv", since=1, domain=MICROSOFT)
 class FusedConv(_Convolution):
     """activation(conv(x, w, b) + z), z of the result's shape. ONNX Runtime's com.microsoft FusedConv-1."""
 

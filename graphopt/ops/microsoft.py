@@ -18,12 +18,23 @@ from graphopt.ops.expect import expect_one_of, expect_one_type, expect_shape
 from graphopt.ops.linear import Gemm, MatMul
 from graphopt.ops.rare_activation import Elu, Gelu, Softplus, Softsign
 from graphopt.ops.rearrange import Trilu
-from graphopt.ops.room import ANY, FLOAT, INTEGER, NUMERIC, Fact, NoKernelError, Room, Trait, operand, operator
+from graphopt.ops.room import (
+    ANY,
+    FLOAT,
+    INTEGER,
+    MICROSOFT,
+    NUMERIC,
+    Fact,
+    NoKernelError,
+    Room,
+    Trait,
+    operand,
+    operator,
+)
 from graphopt.ops.single import at_least_single, in_single, stored
 from graphopt.ops.standardize import LayerNormalization
 from graphopt.ops.warp import GridSample
 
-MICROSOFT = "com.microsoft"
 _ELEMENTWISE = frozenset({Trait.ELEMENTWISE})
 _ACTIVATION = frozenset({Trait.ELEMENTWISE, Trait.ACTIVATION})
 _PLAIN: Mapping[str, type[Room]] = {

@@ -14,7 +14,7 @@ from graphopt.ops.activation import LeakyRelu, Sigmoid
 from graphopt.ops.axes import normalized
 from graphopt.ops.broadcast import broadcast
 from graphopt.ops.movement import Concat
-from graphopt.ops.room import BOOL, FLOAT, INTEGER, NUMERIC, Fact, Room, Trait, operand, operator
+from graphopt.ops.room import BOOL, FLOAT, INTEGER, MICROSOFT, NUMERIC, Fact, Room, Trait, operand, operator
 from graphopt.ops.scaled import (
     check_bytes,
     check_one,
@@ -28,7 +28,6 @@ from graphopt.ops.scaled import (
 )
 
 _QUANTIZES = frozenset({Trait.QUANTIZES})
-MICROSOFT = "com.microsoft"
 
 
 class _Binary(Room):

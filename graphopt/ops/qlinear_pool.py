@@ -9,10 +9,9 @@ import numpy as np
 from graphopt.ir.types import Shape, TensorType, dtype_of, f32
 from graphopt.ops.integer import rounded
 from graphopt.ops.pool import AveragePool, GlobalAveragePool, MaxPool
-from graphopt.ops.room import FLOAT, INTEGER, Fact, NoKernelError, Room, Trait, operand, operator
+from graphopt.ops.room import FLOAT, INTEGER, MICROSOFT, Fact, NoKernelError, Room, Trait, operand, operator
 from graphopt.ops.scaled import check_bytes, check_one, check_zero, dequantized, less, saturated, single, zero_or_none
 
-MICROSOFT = "com.microsoft"
 _POOL = frozenset({Trait.QUANTIZES, Trait.WINDOW})
 
 

@@ -17,6 +17,7 @@ from graphopt.ops.broadcast import fits
 from graphopt.ops.room import (
     FLOAT,
     INTEGER,
+    MICROSOFT,
     NUMERIC,
     Adapter,
     Fact,
@@ -241,7 +242,7 @@ class DequantizeLinear(_ByAxis):
         return dequantized(x, scale, zero).astype(target.numpy, copy=False)
 
 
-@operator("QuantizeLinear", since=1, domain="com.microsoft")
+@operator("QuantizeLinear", since=1, domain=MICROSOFT)
 class MicrosoftQuantizeLinear(QuantizeLinear):
     """QuantizeLinear by tensor or axis, to 16 and 4 bits before ONNX had them. ONNX Runtime's com.microsoft one."""
 
@@ -251,7 +252,7 @@ class MicrosoftQuantizeLinear(QuantizeLinear):
     adapters: ClassVar[tuple[Adapter, ...]] = ()
 
 
-@operator("DequantizeLinear", since=1, domain="com.microsoft")
+@operator("DequantizeLinear", since=1, domain=MICROSOFT)
 class MicrosoftDequantizeLinear(DequantizeLinear):
     """DequantizeLinear by tensor or axis, of 16 and 4 bits before ONNX had them. ONNX Runtime's com.microsoft one."""
 

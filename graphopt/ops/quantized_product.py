@@ -20,9 +20,9 @@ from graphopt.ops.integer import (
     rounded,
 )
 from graphopt.ops.linear import Gemm, MatMul
-from graphopt.ops.qlinear_pool import MICROSOFT, channels_last, channels_second
+from graphopt.ops.qlinear_pool import channels_last, channels_second
 from graphopt.ops.quantize import dynamic_scale
-from graphopt.ops.room import FLOAT, INTEGER, NUMERIC, Fact, NoKernelError, Room, Trait, operand, operator
+from graphopt.ops.room import FLOAT, INTEGER, MICROSOFT, NUMERIC, Fact, NoKernelError, Room, Trait, operand, operator
 from graphopt.ops.scaled import check_bytes, check_one, check_single, check_zero, quantized, single
 
 _QUANTIZES = frozenset({Trait.QUANTIZES})

@@ -41,6 +41,7 @@ from graphopt.ir.types import DType, OptionalType, SequenceType, Shape, TensorTy
 if TYPE_CHECKING:
     from graphopt.ir.graph import Graph
 
+MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
 NEWEST = 26  # the opset whose definitions the rooms describe
 
 FLOAT = frozenset({"float"})
